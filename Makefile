@@ -1,0 +1,76 @@
+# `make demo` and `make test` do all their set-up themselves; `make help` lists the rest.
+# Needs Python 3.11 or newer; PYTHON=... chooses one.
+
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+STAMPS := $(VENV)/stamps
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint types unit docs package bench format clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(STAMPS)/demo ## see an AWS client survive a brown-out, throttling and an outage
+	@$(BIN)/resilience demo
+
+test: lint types unit docs package ## every check
+
+lint: $(STAMPS)/dev ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMPS)/dev ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(STAMPS)/dev ## the tests, with branch coverage, and the goals of the happy path
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/python -m pytest --benchmark-disable benchmarks
+
+docs: $(STAMPS)/dev ## build the documentation into site/, warnings are errors
+	$(BIN)/mkdocs build --quiet --strict
+
+package: $(STAMPS)/dev ## build wheel and sdist, install each in an environment of its own, and use it there
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist >/dev/null
+	$(BIN)/python tests/package.py dist/*.whl dist/*.tar.gz
+
+bench: $(STAMPS)/bench ## the benchmarks, and the same calls through other libraries
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,ops --benchmark-sort=min
+	$(BIN)/python -m pytest benchmarks/test_goals.py -s -q
+	$(BIN)/python benchmarks/peers.py
+
+format: $(STAMPS)/dev ## let ruff mend and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove all that was made
+	rm -rf $(VENV) site dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+
+# A virtual environment; on Debian and Ubuntu the module that makes one is a package of its own.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11 or newer found; install one, or name it: make PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(MAKE) --no-print-directory venv-package && $(PYTHON) -m venv $(VENV); }
+
+.PHONY: venv-package
+venv-package:
+	@command -v apt-get >/dev/null || { echo '$(PYTHON) has no venv module; install it' >&2; exit 1; }
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
+	echo "installing python$$version-venv"; \
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python$$version-venv >/dev/null
+
+# One stamp for each set of packages; made again when the list of packages changes.
+$(STAMPS)/%: pyproject.toml $(BIN)/python
+	@echo "installing what is needed for $* into $(VENV)"
+	@$(PIP) --upgrade pip
+	@$(PIP) --editable '.[$*]'
+	@mkdir -p $(STAMPS) && touch $@
