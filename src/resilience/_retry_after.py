@@ -1,0 +1,86 @@
+"""Reading from an error how long the server asks to wait.
+
+Servers and clients put it in many places; whatever stands there, nothing here raises. Wall-clock time is brought by the
+caller, for dates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+__all__ = ["hint", "parse"]
+
+
+def parse(value: object, wall: float) -> float | None:
+    """Seconds to wait as asked by a Retry-After value: a number of seconds, or a date (RFC 9110, section 10.2.3).
+
+    Args:
+        value: the header, or a number.
+        wall: seconds since 1970 now.
+
+    Returns:
+        Seconds >= 0 (0 for a date that has passed), or ``None`` for what is neither.
+    """
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        if not isinstance(value, str):
+            return None
+    except Exception:
+        return None
+    else:
+        return seconds if seconds >= 0 and math.isfinite(seconds) and not isinstance(value, bool) else None
+    try:
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - wall)
+    except Exception:
+        return None
+
+
+def hint(error: BaseException, wall: float) -> float | None:
+    """Seconds the server asks to wait, if *error* tells; the longest if several places do.
+
+    Looked at: ``error.retry_after``; the Retry-After header of ``error.response`` (requests, httpx, aiohttp and their
+    like) or of ``error`` itself (urllib); of a botocore error the response's HTTP headers, and AWS's
+    ``x-amz-retry-after`` in milliseconds.
+    """
+    found = [parse(_get(error, "retry_after"), wall)]
+    response = _get(error, "response")
+    for headers in (_get(error, "headers"), _get(response, "headers"), _aws_headers(response)):
+        found.append(parse(_header(headers, "Retry-After"), wall))
+        milliseconds = parse(_header(headers, "x-amz-retry-after"), wall)
+        if milliseconds is not None:
+            found.append(milliseconds / 1000)
+    return max((seconds for seconds in found if seconds is not None), default=None)
+
+
+def _get(thing: object, name: str) -> Any:
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        return None
+
+
+def _aws_headers(response: object) -> object:
+    if not isinstance(response, dict):
+        return None
+    metadata = response.get("ResponseMetadata")
+    return metadata.get("HTTPHeaders") if isinstance(metadata, dict) else None
+
+
+def _header(headers: Any, name: str) -> object:
+    """A header by name; plain dicts are searched without regard to case."""
+    try:
+        value = headers.get(name)
+        if value is None and isinstance(headers, Mapping):
+            lower = name.lower()
+            value = next((v for k, v in headers.items() if str(k).lower() == lower), None)
+    except Exception:
+        return None
+    return value
