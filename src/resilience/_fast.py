@@ -1,0 +1,230 @@
+"""The functions that decorated callables become.
+
+A call that goes well in an ordinary state (closed circuit, token there) takes the short way: one function that holds
+just the steps its policy has, written out, because in Python calling is what costs. It is made from the one template
+below, whose margin says which lines belong to which part. The first thing out of the ordinary hands over to the story
+(``_story.py``), which is the specification: a test holds the two equal over random scripts. Policies with
+other parts go through the story from the start.
+
+The source of each shape is compiled once, and registered so that tracebacks and debuggers show it.
+"""
+
+from __future__ import annotations
+
+import linecache
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ._runtime import Asyncio, Blocking, Call, drive
+from ._scope import SCOPE
+from ._story import Ticket, tell
+from .policies.circuit_breaker import CircuitBreaker
+from .policies.token_bucket import TokenBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._part import Part
+    from .policy import Policy
+
+__all__ = ["build", "build_plain"]
+
+# The margin: a line stands where all its capital letters hold and none of its small ones do.
+#   N calls are counted    B breaker    S it watches for slow calls    L limiter    A timeout, handed over as argument
+#   T its latency is kept  D a budget is to be fed    C the clock is read before the call    E and after it
+# With W, ASYNC and AWAIT are the keywords; without, they are nothing.
+TEMPLATE = """\
+     |def make(fn, scope, rest, failed, *, begin, circuit, clock, lane, lane_lock, circuit_lock, slow_ns, slow, timeout,
+     |         argument, record, bucket, deposit):
+L    |    hold_lane, free_lane = lane_lock.acquire, lane_lock.release
+B    |    hold_circuit, free_circuit = circuit_lock.acquire, circuit_lock.release
+     |    ASYNC def resilient(*args, **kwargs):
+N    |        begin()
+     |        if scope() is not None:
+     |            return AWAIT rest(args, kwargs)
+B    |        if not circuit.open_gate:
+B    |            return AWAIT rest(args, kwargs)
+B    |        permit = circuit.generation
+b    |        permit = 0
+A    |        if argument in kwargs:  # of two timeouts the smaller one counts
+A    |            return AWAIT rest(args, kwargs)
+C    |        now = clock.monotonic_ns
+C    |        began = now()
+c    |        began = None
+L    |        # Lane.take(1, began), written out
+L    |        hold_lane()
+L    |        try:
+L    |            if began < lane.last:
+L    |                unit = lane.last * lane._scale
+L    |            else:
+L    |                lane.last = began
+L    |                unit = began * lane._scale
+L    |            tat = lane.tat
+L    |            tat = (tat if tat > unit else unit) + lane._interval
+L    |            taken = tat - unit <= lane._slack
+L    |            if taken:
+L    |                lane.tat = tat
+L    |        finally:
+L    |            free_lane()
+L    |        if not taken:
+L    |            return AWAIT rest(args, kwargs)
+A    |        kwargs[argument] = timeout.current
+     |        try:
+     |            result = AWAIT fn(*args, **kwargs)
+     |        except BaseException as error:
+     |            trouble = error
+     |        else:
+E    |            ended = now()
+S    |            if ended - began >= slow_ns:
+S    |                slow(ended - began, result, permit, ended)
+S    |                permit = -2  # settled
+B    |            # Circuit.success(permit, ended), written out
+B    |            hold_circuit()
+B    |            try:
+B    |                if permit == circuit.counting:
+B    |                    circuit.run = 0
+B    |                    window = circuit.window
+B    |                    if ended >= window.edge:
+B    |                        window.rotate(ended)
+B    |                    window.n += 1
+B    |            finally:
+B    |                free_circuit()
+T    |            record(ended - began)
+T    |            if ended >= timeout.due:
+T    |                timeout.refresh(ended)
+D    |            if bucket.level < bucket.full:
+D    |                deposit()
+     |            return result
+     |        try:
+     |            return AWAIT failed(trouble, permit, began, args, kwargs)
+     |        finally:
+     |            del trouble  # it holds this frame
+     |    return resilient
+"""
+
+_SHORT = {"retry", "fallback", "breaker", "limiter", "timeout"}
+
+
+@cache
+def _factory(shape: str) -> Callable[..., Callable[..., Any]]:
+    """The maker of wrappers that have the parts *shape*, compiled."""
+    lines = []
+    for line in TEMPLATE.splitlines():
+        margin, code = line.split("|", 1)
+        if all((flag in shape) if flag.isupper() else (flag.upper() not in shape) for flag in margin.strip()):
+            for word in ("ASYNC ", "AWAIT "):
+                code = code.replace(word, word.lower() if "W" in shape else "")
+            lines.append(code + "\n")
+    name = f"<resilience {shape or 'plain'}>"
+    linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+    space: dict[str, Any] = {}
+    exec(compile("".join(lines), name, "exec"), space)  # noqa: S102 - the template above and nothing else
+    make: Callable[..., Callable[..., Any]] = space["make"]
+    return make
+
+
+def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """The wrapper of a function or coroutine function."""
+    plan = policy._plan
+    breaker, limiter, timeout, retry, budget = (
+        plan.breaker, plan.limiter, plan.timeout, plan.retry, plan.budget,
+    )  # fmt: skip
+    if (
+        not set(policy.parts) <= _SHORT
+        or (retry is not None and retry.on_result is not None)
+        or (breaker is not None and (type(breaker) is not CircuitBreaker or breaker.on_result is not None))
+        or (limiter is not None and type(limiter) is not TokenBucket)
+        or (timeout is not None and not timeout.shadow and (is_async or timeout.mode != "argument"))
+    ):
+        return build_plain(policy, fn, is_async=is_async)
+    argument = None if timeout is None or timeout.shadow else timeout.argument
+    record = None if timeout is None else timeout.recorder()
+    slow_ns = None if breaker is None else breaker._slow_ns
+    flags = {
+        "W": is_async,
+        "N": not policy.alone,
+        "B": breaker is not None,
+        "S": slow_ns is not None,
+        "L": limiter is not None,
+        "A": argument is not None,
+        "T": record is not None,
+        "D": budget is not None,
+        "C": breaker is not None or limiter is not None or timeout is not None,
+        "E": breaker is not None or record is not None,
+    }
+    rest = _story_of(policy, fn, is_async=is_async)
+
+    def failed(
+        error: BaseException, permit: int, began: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if began is not None:
+            limit = None
+            if timeout is not None and argument is not None:
+                limit = timeout.limit(began, plan.who, 0)
+                del kwargs[argument]
+            Ticket.resumed(plan, permit, began, limit).fail(error)
+        if isinstance(error, Exception):
+            return rest(args, kwargs, error, began)
+        plan.stats.ended(error)
+        raise error
+
+    def slow(duration: int, result: object, permit: int, ended: int) -> None:
+        assert isinstance(breaker, CircuitBreaker)
+        breaker.succeed(permit, duration, result, ended)
+
+    return _factory("".join(flag for flag, holds in flags.items() if holds))(
+        fn,
+        SCOPE.get,
+        rest,
+        failed,
+        begin=plan.stats.begin,
+        clock=plan.clock,
+        circuit=None if breaker is None else breaker._circuit,
+        circuit_lock=_lock(breaker),
+        slow_ns=slow_ns,
+        slow=slow,
+        lane=None if limiter is None else limiter._lane,
+        lane_lock=_lock(limiter),
+        timeout=timeout,
+        argument=argument,
+        record=record,
+        bucket=None if budget is None else budget._machine,
+        deposit=None if budget is None else budget.deposit,
+    )
+
+
+def build_plain(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """The wrapper that goes all the way through the story."""
+    begin = policy._plan.stats.begin
+    story = _story_of(policy, fn, is_async=is_async)
+
+    def resilient(*args: Any, **kwargs: Any) -> Any:
+        begin()
+        return story(args, kwargs)
+
+    async def aresilient(*args: Any, **kwargs: Any) -> Any:
+        begin()
+        return await story(args, kwargs)
+
+    return aresilient if is_async else resilient
+
+
+def _story_of(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+    """Tells the story of one call, blocking or to be awaited, from the start or from a failed first attempt on."""
+
+    def story(
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        failed: Exception | None = None,
+        began: int | None = None,
+    ) -> Any:
+        plan = policy.in_force()
+        runtime = Asyncio(plan.clock) if is_async else Blocking(plan.clock)
+        told = tell(plan, runtime, Call(fn, args, kwargs), failed, began)
+        return told if is_async else drive(told)
+
+    return story
+
+
+def _lock(part: Part | None) -> Any:
+    return None if part is None else part._lock

@@ -1,0 +1,257 @@
+"""Attempts made by a ``with`` block instead of a function.
+
+Python runs a block once, so a block is one attempt: admission on the way in, the verdict on the way out. For more than
+one attempt a loop hands out blocks: ``for attempt in policy: with attempt: ...``. The decisions are those of the story;
+only who calls is different.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ._runtime import Asyncio, Blocking, drive
+from ._scope import NOWHERE, SCOPE, Scope
+from ._story import enter
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    import asyncio
+    from contextvars import Token
+    from types import TracebackType
+    from typing import Self
+
+    from ._plan import Plan
+    from ._runtime import Runtime
+    from ._scope import Limit
+    from ._story import Ticket
+    from .policies.retry import Series
+
+__all__ = ["Attempt", "Attempts", "pop", "push"]
+
+
+class Attempt:
+    """One guarded block. Use it in one ``with`` (or ``async with``), once.
+
+    Attributes:
+        number: which attempt of the loop this is, from 1.
+    """
+
+    __slots__ = (
+        "_cut", "_exhausted", "_limit", "_loop", "_plan", "_result", "_ticket", "_token", "number",
+    )  # fmt: skip
+
+    def __init__(self, plan: Plan, loop: Attempts | None = None, number: int = 1) -> None:
+        self._plan = plan
+        self._loop = loop
+        self.number = number
+        self._ticket: Ticket | None = None
+        self._limit: Limit | None = None
+        self._token: Token[Scope | None] | None = None
+        self._cut: asyncio.Timeout | None = None
+        self._result: Any = None
+        self._exhausted = False
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds this block has left; hand them to what you call. ``None``: no limit."""
+        limit = self._limit
+        return None if limit is None else max(0.0, limit.left(limit.clock.monotonic_ns()))
+
+    def set_result(self, result: object) -> None:
+        """Tell the loop what the block came to, to be judged by ``on_result``."""
+        self._result = result
+
+    async def _enter(self, runtime: Runtime) -> None:
+        if self._exhausted:
+            raise RuntimeError("this attempt was made already; each block needs its own")
+        self._exhausted = True
+        plan, loop = self._plan, self._loop
+        outer = SCOPE.get() or NOWHERE
+        now = runtime.clock.monotonic_ns()
+        limit = plan.limit(outer, now) if loop is None else loop.limit
+        if limit is not None and now >= limit.at:
+            raise limit.error(now)
+        if loop is None:
+            plan.stats.begin()
+        try:
+            self._ticket = await enter(plan, runtime, None, limit)
+            try:
+                self._limit = limit = self._ticket.start(limit, 0 if loop is None else loop.cut)
+            except BaseException as error:
+                self._ticket.fail(error)
+                raise
+        except BaseException as error:
+            plan.stats.ended(error)
+            if loop is not None:
+                loop.over = True
+            raise
+        retrying = outer.retrying or self.number > 1
+        self._token = SCOPE.set(Scope(limit, self.number, retrying, outer.overrides))
+
+    def _leave(self, error: BaseException | None) -> bool:
+        """Settle; True if the loop makes another attempt, and the error is to be swallowed."""
+        ticket, token = self._ticket, self._token
+        assert ticket is not None
+        assert token is not None
+        try:
+            SCOPE.reset(token)
+        except ValueError:  # the block was left in another context than it was entered in (a generator's)
+            SCOPE.set(None)
+        if error is None:
+            ticket.succeed(self._result)
+        else:
+            ticket.fail(error)
+        plan = self._plan
+        if self._loop is not None:
+            return self._loop.settled(error, self._result)
+        if error is None:
+            now = plan.clock.monotonic_ns()
+            plan.went_well(now, now)
+        else:
+            plan.stats.ended(error)
+        return False
+
+    def __enter__(self) -> Self:
+        timeout = self._plan.timeout
+        if timeout is not None and not timeout.shadow and timeout.mode in (None, "thread"):
+            raise ConfigError(
+                f"{timeout!r} cannot interrupt a with-block: use mode='argument' and hand attempt.timeout to what you "
+                "call, or mode='cooperative'; or put the code into a function; or use `async with`"
+            )
+        drive(self._enter(Blocking(self._plan.clock)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self._leave(error)
+
+    async def __aenter__(self) -> Self:
+        await self._enter(Asyncio(self._plan.clock))
+        if self._limit is not None:
+            import asyncio
+
+            self._cut = asyncio.timeout(self.timeout)
+            try:
+                await self._cut.__aenter__()
+            except BaseException as error:  # not in a task
+                self._leave(error)
+                raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        cut, limit = self._cut, self._limit
+        if cut is None or limit is None:
+            return self._leave(error)
+        try:
+            await cut.__aexit__(kind, error, traceback)
+        except TimeoutError as expired:  # the cancellation was ours
+            late = limit.error(limit.clock.monotonic_ns())
+            if self._leave(late):
+                return True
+            raise late from expired
+        return self._leave(error)
+
+
+class Attempts:
+    """The loop: hands out attempts until one goes well or the retrying ends. For one call; not to be shared."""
+
+    __slots__ = ("_attempt", "_began", "_delay", "_plan", "_series", "cut", "limit", "over")
+
+    def __init__(self, plan: Plan) -> None:
+        if plan.hedge is not None or plan.fallback is not None:
+            raise ConfigError(f"{plan.who}: a loop of blocks cannot be hedged or fall back; use call()")
+        self._plan = plan
+        outer = SCOPE.get() or NOWHERE
+        self._began = plan.clock.monotonic_ns()
+        self.limit = plan.limit(outer, self._began)
+        self._series: Series | None = plan.series(outer, self._began, self.limit)
+        self._attempt: Attempt | None = None
+        self._delay = 0.0
+        self.over = False
+        self.cut = 0
+        plan.stats.begin()
+
+    def _next(self) -> Attempt:
+        if self._attempt is not None and self._attempt._token is None:
+            raise RuntimeError("the attempt was not used: write `for attempt in ...: with attempt: ...`")
+        number = 1 if self._attempt is None else self._attempt.number + 1
+        self._attempt = Attempt(self._plan, self, number)
+        return self._attempt
+
+    def settled(self, error: BaseException | None, result: object) -> bool:
+        """An attempt has ended; True if there will be another one."""
+        now = self._plan.clock.monotonic_ns()
+        delay = None
+        self.over = True  # also if the lines below raise
+        if error is None:
+            delay = None if self._series is None else self._series.after_result(result, now)
+            if delay is None and not (self._series and self._series.poor):
+                self._plan.went_well(self._began, now)
+        elif isinstance(error, Exception):
+            self.cut += isinstance(error, TimeoutError)
+            delay = None if self._series is None else self._series.after_error(error, now)
+        if delay is None:
+            if error is not None:
+                self._plan.stats.ended(error)
+            return False
+        self._delay = delay
+        self.over = False
+        return True
+
+    def __iter__(self) -> Attempts:
+        return self
+
+    def __next__(self) -> Attempt:
+        if self.over:
+            raise StopIteration
+        if self._attempt is not None and self._delay:
+            self._plan.clock.sleep(self._delay)
+        return self._next()
+
+    def __aiter__(self) -> Attempts:
+        return self
+
+    async def __anext__(self) -> Attempt:
+        if self.over:
+            raise StopAsyncIteration
+        if self._attempt is not None and self._delay:
+            await self._plan.clock.asleep(self._delay)
+        return self._next()
+
+
+# A policy used as a block directly (`with policy:`) has nowhere of its own to keep the attempt, for many threads and
+# tasks may be inside at once. It is kept in the context, newest first.
+_Stack = tuple[object, Attempt, Any]
+_OPEN: ContextVar[_Stack | None] = ContextVar("resilience_blocks", default=None)
+
+
+def push(owner: object, attempt: Attempt) -> None:
+    """Remember the attempt of a block that *owner* guards."""
+    _OPEN.set((owner, attempt, _OPEN.get()))
+
+
+def pop(owner: object) -> Attempt:
+    """The attempt of the innermost open block that *owner* guards."""
+    passed: list[_Stack] = []
+    stack = _OPEN.get()
+    while stack is not None and stack[0] is not owner:
+        passed.append(stack)
+        stack = stack[2]
+    if stack is None:
+        raise RuntimeError("this block was left in another context than it was entered in")
+    attempt = stack[1]
+    rest = stack[2]
+    for other in reversed(passed):  # blocks that are not nested (generators): keep the others
+        rest = (other[0], other[1], rest)
+    _OPEN.set(rest)
+    return attempt

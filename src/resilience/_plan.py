@@ -1,0 +1,118 @@
+"""What is in force for one call: the parts of a policy, after overrides."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING
+
+from ._scope import tighter
+from .errors import Rejected, TimedOut
+from .policies.retry import Series
+
+if TYPE_CHECKING:
+    from ._scope import Limit, Scope
+    from .clock import Clock
+    from .policies.bulkhead import Bulkhead
+    from .policies.circuit_breaker import CircuitBreaker
+    from .policies.fallback import Fallback
+    from .policies.hedge import Hedge
+    from .policies.keyed_token_bucket import KeyedTokenBucket
+    from .policies.per_key import PerKey
+    from .policies.retry import Retry
+    from .policies.timeout import Deadline, TimeoutPart
+    from .policies.token_bucket import TokenBucket
+
+__all__ = ["PARTS", "Plan", "Stats"]
+
+PARTS = ("fallback", "deadline", "retry", "hedge", "breaker", "limiter", "bulkhead", "timeout")
+"""The parts of a policy from the outermost to the innermost: the order in which a call meets them."""
+
+
+class Stats:
+    """How the calls of a policy ended. Calls are counted without a lock, ends that are not good under one."""
+
+    __slots__ = ("_calls", "_counts", "_lock", "begin")
+
+    def __init__(self) -> None:
+        # next() of a count is one step of C code, atomic also without the GIL (since 3.13).
+        self._calls = itertools.count()
+        self.begin = self._calls.__next__
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(("failed", "rejected", "timed_out", "cancelled"), 0)
+
+    def ended(self, error: BaseException) -> None:
+        """A call ended in *error*."""
+        if isinstance(error, Rejected):
+            what = "rejected"
+        elif isinstance(error, TimedOut):
+            what = "timed_out"
+        else:
+            what = "failed" if isinstance(error, Exception) else "cancelled"
+        with self._lock:
+            self._counts[what] += 1
+
+    def read(self) -> dict[str, int | float]:
+        """Calls begun, and how many of them ended in which bad way."""
+        with self._lock:
+            # A count shows where it stands only in its repr.
+            return {"calls": int(repr(self._calls)[6:-1]), **self._counts}
+
+
+class Plan:
+    """The parts in force, ready for the story. Immutable."""
+
+    __slots__ = (*PARTS, "_earning", "budget", "clock", "stats", "who")
+
+    def __init__(
+        self,
+        who: str,
+        clock: Clock,
+        stats: Stats,
+        *,
+        fallback: Fallback | None = None,
+        deadline: Deadline | None = None,
+        retry: Retry | None = None,
+        hedge: Hedge | None = None,
+        breaker: CircuitBreaker | PerKey[CircuitBreaker] | None = None,
+        limiter: TokenBucket | KeyedTokenBucket | None = None,
+        bulkhead: Bulkhead | PerKey[Bulkhead] | None = None,
+        timeout: TimeoutPart | None = None,
+    ) -> None:
+        self.who = who
+        self.clock = clock
+        self.stats = stats
+        self.fallback = fallback
+        self.deadline = deadline
+        self.retry = retry
+        self.hedge = hedge
+        self.breaker = breaker
+        self.limiter = limiter
+        self.bulkhead = bulkhead
+        self.timeout = timeout
+        retries = None if retry is None else retry._budget
+        self.budget = retries
+        if hedge is not None and (retries is None or hedge.budget != "own"):
+            self.budget = hedge._budget  # one that was given goes before the retry's
+        self._earning = tuple({id(b): b for b in (retries, self.budget) if b is not None}.values())
+
+    def limit(self, outer: Scope, now: int) -> Limit | None:
+        """What the call begun *now* is held to as a whole: this deadline or a nearer one around it."""
+        limit = None if outer.limit is None else outer.limit.on(self.clock)
+        if self.deadline is not None and not self.deadline.shadow:
+            limit = tighter(limit, self.deadline.limit(now, self.who))
+        return limit
+
+    def series(self, outer: Scope, now: int, limit: Limit | None) -> Series | None:
+        """The retrying of one call."""
+        if self.retry is None:
+            return None
+        return Series(self.retry, self.who, now, limit, outer=outer.retrying)
+
+    def went_well(self, began: int, now: int) -> None:
+        """A call succeeded."""
+        for budget in self._earning:
+            budget.deposit()
+        deadline = self.deadline
+        if deadline is not None and deadline.shadow and now - began > deadline._span:
+            deadline.count("shadow")

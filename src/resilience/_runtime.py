@@ -1,0 +1,300 @@
+"""The two ways to run the one story: blocking, and under asyncio.
+
+A runtime supplies the verbs that touch the world: sleep, wait for one's turn, make an attempt under a limit, run
+attempts side by side. The story (``_story.py``) decides; nothing here does. In the blocking runtime no verb ever
+suspends, so `drive` finishes a story in a single step.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from . import _workers
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from ._scope import Limit
+    from .clock import Clock
+    from .policies.timeout import TimeoutPart
+
+__all__ = ["Asyncio", "Blocking", "Call", "Runtime", "Waiter", "drive"]
+
+T = TypeVar("T")
+
+
+class Call:
+    """The caller's function and what it is to be called with."""
+
+    __slots__ = ("args", "fn", "kwargs")
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+
+
+class Waiter(Protocol):
+    """Somebody in a queue, whom any thread can wake."""
+
+    def wake(self) -> bool:
+        """Wake it; False if it is gone for good (its event loop was closed)."""
+
+    async def wait(self, seconds: float | None) -> bool:
+        """Until woken (True) or *seconds* have passed (False)."""
+
+
+class Runtime(Protocol):
+    """The verbs of one world, on one clock."""
+
+    clock: Clock
+
+    async def sleep(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+
+    async def pace(self, seconds: float, waiter: Waiter) -> bool:
+        """Let *seconds* pass (False), or less if *waiter* is woken before (True)."""
+
+    def waiter(self) -> Waiter:
+        """A new place in some queue."""
+
+    async def attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
+        """Call once, held to *limit* in the way *timeout* names."""
+
+    async def race(
+        self,
+        start: Callable[[], Coroutine[Any, Any, Any]],
+        delay: float,
+        extra: int,
+        allow: Callable[[], bool],
+        limit: Limit | None,
+    ) -> tuple[Any, int]:
+        """Start, and start up to *extra* more, each after *delay* seconds without an answer, if *allow* says so.
+
+        Returns the first good answer, and which of the attempts gave it (from 0).
+        """
+
+    async def result(self, value: Any) -> Any:
+        """What a function of the user's returned, awaited if this world can."""
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        if isinstance(error.__cause__, StopIteration):
+            # PEP 479 turns a StopIteration of the caller's function into this; give theirs back.
+            raise error.__cause__ from None
+        raise
+    coroutine.close()
+    raise RuntimeError("a blocking call tried to suspend; use the async form (acall, async with)")
+
+
+class _ThreadWaiter:
+    __slots__ = ("clock", "event")
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.event = threading.Event()
+
+    def wake(self) -> bool:
+        self.event.set()
+        return True
+
+    async def wait(self, seconds: float | None) -> bool:
+        return self.clock.wait(self.event, seconds)
+
+
+class Blocking:
+    """Threads: sleeping blocks, and a call can be left behind but never stopped."""
+
+    __slots__ = ("clock",)
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    async def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+
+    async def pace(self, seconds: float, waiter: Waiter) -> bool:
+        # Not woken early when somebody ahead leaves the queue: later than necessary, never too early.
+        self.clock.sleep(seconds)
+        return False
+
+    def waiter(self) -> Waiter:
+        return _ThreadWaiter(self.clock)
+
+    async def attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
+        if limit is None or timeout is None or timeout.shadow or timeout.mode == "cooperative":
+            return call.fn(*call.args, **call.kwargs)
+        left = limit.left(self.clock.monotonic_ns())
+        if timeout.mode == "argument":
+            given = call.kwargs.get(timeout.argument)
+            if isinstance(given, (int, float)):
+                left = min(left, given)  # the caller asked for less
+            return call.fn(*call.args, **{**call.kwargs, timeout.argument: left})
+        if timeout.mode is None:
+            timeout.check(call.fn, is_async=False)
+        job = _workers.start(lambda: call.fn(*call.args, **call.kwargs))
+        if self.clock.wait(job.done, left):
+            return job.outcome()
+        timeout.abandon(job)
+        raise limit.error(self.clock.monotonic_ns())
+
+    async def race(
+        self,
+        start: Callable[[], Coroutine[Any, Any, Any]],
+        delay: float,
+        extra: int,
+        allow: Callable[[], bool],
+        limit: Limit | None,
+    ) -> tuple[Any, int]:
+        bell = threading.Event()
+        jobs = [_workers.start(lambda: drive(start()), bell.set)]
+        while True:
+            bell.clear()  # before looking, so that no answer is missed
+            pending = False
+            for index, job in enumerate(jobs):
+                if not job.done.is_set():
+                    pending = True
+                elif job.error is None:
+                    return job.result, index
+            if not pending:
+                return jobs[0].outcome(), 0
+            wait = delay if extra else None
+            if limit is not None:
+                left = limit.left(self.clock.monotonic_ns())
+                if left <= 0:
+                    raise limit.error(self.clock.monotonic_ns())
+                wait = left if wait is None else min(wait, left)
+            if not self.clock.wait(bell, wait) and extra and wait == delay:
+                extra -= 1
+                if allow():
+                    jobs.append(_workers.start(lambda: drive(start()), bell.set))
+                else:
+                    extra = 0
+
+    async def result(self, value: Any) -> Any:
+        return value
+
+
+class _TaskWaiter:
+    __slots__ = ("future", "loop", "thread")
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+
+    def _set(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def wake(self) -> bool:
+        if self.loop.is_closed():
+            return False  # nobody waits there any more
+        if threading.get_ident() == self.thread:
+            self._set()
+            return True
+        try:
+            self.loop.call_soon_threadsafe(self._set)
+        except RuntimeError:  # closed just now
+            return False
+        return True
+
+    async def wait(self, seconds: float | None) -> bool:
+        import asyncio
+
+        done, _ = await asyncio.wait({self.future}, timeout=seconds)
+        return bool(done)
+
+
+class Asyncio:
+    """Tasks: a call that takes too long is cancelled for real."""
+
+    __slots__ = ("clock",)
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    async def sleep(self, seconds: float) -> None:
+        await self.clock.asleep(seconds)
+
+    async def pace(self, seconds: float, waiter: Waiter) -> bool:
+        import asyncio
+
+        assert isinstance(waiter, _TaskWaiter)
+        nap: asyncio.Task[None] = asyncio.create_task(self.clock.asleep(seconds))
+        try:
+            await asyncio.wait({nap, waiter.future}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            nap.cancel()
+        return waiter.future.done()
+
+    def waiter(self) -> Waiter:
+        return _TaskWaiter()
+
+    async def attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
+        if limit is None:
+            return await call.fn(*call.args, **call.kwargs)
+        import asyncio
+
+        left = limit.left(self.clock.monotonic_ns())
+        try:
+            async with asyncio.timeout(left) as cut:
+                return await call.fn(*call.args, **call.kwargs)
+        except TimeoutError as error:
+            if cut.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+                raise limit.error(self.clock.monotonic_ns()) from error
+            raise
+
+    async def race(
+        self,
+        start: Callable[[], Coroutine[Any, Any, Any]],
+        delay: float,
+        extra: int,
+        allow: Callable[[], bool],
+        limit: Limit | None,
+    ) -> tuple[Any, int]:
+        import asyncio
+
+        tasks = [asyncio.create_task(start())]
+        pending = set(tasks)
+        try:
+            while True:
+                done, pending = await asyncio.wait(
+                    pending,
+                    timeout=delay if extra else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    if not task.cancelled() and task.exception() is None:
+                        return task.result(), tasks.index(task)
+                if not pending:
+                    return tasks[0].result(), 0
+                if not done:
+                    extra -= 1
+                    if allow():
+                        tasks.append(asyncio.create_task(start()))
+                        pending.add(tasks[-1])
+                    else:
+                        extra = 0
+        finally:
+            # Nothing of this call runs on after it has answered.
+            for task in pending:
+                task.cancel()
+            if pending:
+                await asyncio.wait(pending)
+            for task in tasks:
+                if task.done() and not task.cancelled():
+                    task.exception()  # seen; or asyncio reports it as never retrieved
+
+    async def result(self, value: Any) -> Any:
+        return await value if hasattr(value, "__await__") else value

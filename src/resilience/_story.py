@@ -1,0 +1,247 @@
+"""What happens to one call, told once.
+
+``deadline → retry → hedge → breaker → limiter → bulkhead → timeout → the call``, with the fallback around it all.
+
+Why this order: the deadline bounds everything, waits included. Each attempt, hedges too, asks the breaker first, so an
+open circuit costs no token; then pays the limiter; and holds a slot only while it runs. The timeout is the attempt's
+own, so time spent queueing is not held against the dependency.
+
+The same lines run blocking and under asyncio, and in virtual time: the runtime brings the world. This file reads the
+policy's clock through it and never sleeps, locks or draws. Whatever is taken on the way in (permit, token, slot) is
+given back on every way out: the finally blocks here are the only place where that happens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._checks import NS
+from ._scope import NOWHERE, SCOPE, Scope, tighter
+from .errors import BulkheadFull, DeadlineExceeded, Rejected, TimedOut
+from .machines.circuit import State
+
+if TYPE_CHECKING:
+    from ._plan import Plan
+    from ._runtime import Call, Runtime
+    from ._scope import Limit
+    from .machines.circuit import Permit
+    from .policies.bulkhead import Bulkhead
+    from .policies.circuit_breaker import CircuitBreaker
+
+__all__ = ["Ticket", "enter", "tell"]
+
+
+async def tell(
+    plan: Plan, runtime: Runtime, call: Call, failed: Exception | None = None, began: int | None = None
+) -> Any:
+    """Run *call* under *plan*; *failed* is the error of a first attempt that was made already, *began* its start."""
+    try:
+        result = await _repeat(plan, runtime, call, failed, began)
+    except Exception as error:
+        plan.stats.ended(error)
+        if plan.fallback is None or not plan.fallback.covers(error):
+            raise
+        return await plan.fallback.answer(runtime, call)
+    except BaseException as error:
+        plan.stats.ended(error)
+        raise
+    return result
+
+
+async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | None, began: int | None) -> Any:
+    now = runtime.clock.monotonic_ns
+    outer = SCOPE.get() or NOWHERE
+    if began is None:
+        began = now()
+    limit = plan.limit(outer, began)
+    series = plan.series(outer, began, limit)
+    number, cut = 1, 0
+    while True:
+        token = None
+        if limit is not outer.limit or number > 1:
+            retrying = outer.retrying or number > 1
+            token = SCOPE.set(Scope(limit, number, retrying, outer.overrides))
+        try:
+            if failed is not None:
+                raise failed
+            if limit is not None and now() >= limit.at:
+                raise limit.error(now())
+            attempt = _once if plan.hedge is None else _hedged
+            result = await attempt(plan, runtime, call, limit, cut)
+        except Exception as error:
+            failed = None
+            cut += isinstance(error, TimedOut)
+            delay = None if series is None else series.after_error(error, now())
+            if delay is None:
+                if plan.deadline is not None and isinstance(error, DeadlineExceeded):
+                    plan.deadline.count("exceeded")
+                raise
+        else:
+            delay = None if series is None else series.after_result(result, now())
+            if delay is None:
+                if series is None or not series.poor:
+                    plan.went_well(began, now())
+                return result
+        finally:
+            if token is not None:
+                SCOPE.reset(token)
+        await runtime.sleep(delay)
+        number += 1
+
+
+async def _hedged(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, cut: int) -> Any:
+    hedge = plan.hedge
+    assert hedge is not None
+    if hedge.shadow:
+        began = runtime.clock.monotonic_ns()
+        try:
+            return await _once(plan, runtime, call, limit, cut)
+        finally:
+            if runtime.clock.monotonic_ns() - began >= hedge.delay * NS:
+                hedge.count("shadow")
+
+    def allow() -> bool:
+        breaker = None if plan.breaker is None else plan.breaker.of(call)
+        calm = breaker is None or breaker.state in (State.CLOSED, State.DISABLED)
+        granted = calm and (plan.budget is None or plan.budget.withdraw())
+        hedge.count("hedged" if granted else "refused")
+        return granted
+
+    result, winner = await runtime.race(
+        lambda: _once(plan, runtime, call, limit, cut), hedge.delay, hedge.extra, allow, limit
+    )
+    if winner:
+        hedge.count("won")
+    return result
+
+
+async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, cut: int) -> Any:
+    ticket = await enter(plan, runtime, call, limit)
+    try:
+        own = ticket.start(limit, cut)
+        token = None if own is limit else SCOPE.set((SCOPE.get() or NOWHERE).within(own))
+        try:
+            result = await runtime.attempt(call, own, ticket.timeout)
+        finally:
+            if token is not None:
+                SCOPE.reset(token)
+    except BaseException as error:
+        ticket.fail(error)
+        raise
+    ticket.succeed(result)
+    return result
+
+
+class Ticket:
+    """What one attempt holds, from its admission until it is settled. Belongs to one call, hence no lock."""
+
+    __slots__ = ("_began", "_breaker", "_bulkhead", "_limit", "_now", "_permit", "_plan", "timeout")
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._now = plan.clock.monotonic_ns
+        self._breaker: CircuitBreaker | None = None
+        self._permit: Permit | None = None
+        self._bulkhead: Bulkhead | None = None
+        self._began: int | None = None
+        self._limit: Limit | None = None
+        self.timeout = plan.timeout
+
+    @classmethod
+    def resumed(cls, plan: Plan, permit: Permit | None, began: int, limit: Limit | None) -> Ticket:
+        """The ticket of an attempt that was begun on the short way (``_fast.py``)."""
+        ticket = cls(plan)
+        if plan.breaker is not None:
+            ticket._breaker = plan.breaker.of(None)
+        ticket._permit = permit
+        ticket._began = began
+        ticket._limit = limit
+        return ticket
+
+    def start(self, limit: Limit | None, cut: int) -> Limit | None:
+        """The attempt begins; returns what it is held to."""
+        self._began = now = self._now()
+        timeout = self.timeout
+        if timeout is None:
+            self._limit = limit
+            return limit
+        if timeout.mode == "thread" and timeout.abandoned >= timeout.max_abandoned:
+            raise BulkheadFull(
+                f"{self._plan.who}: {timeout.max_abandoned} abandoned calls are still running",
+                policy=self._plan.who,
+            )
+        own = None if timeout.shadow else timeout.limit(now, self._plan.who, cut)
+        self._limit = tighter(limit, own)
+        return self._limit
+
+    def succeed(self, result: object) -> None:
+        """The attempt came back with *result*."""
+        assert self._began is not None
+        now = self._now()
+        duration = now - self._began
+        if self._breaker is not None:
+            self._breaker.succeed(self._permit, duration, result, now)
+        if self._bulkhead is not None:
+            self._bulkhead.leave()
+        timeout = self.timeout
+        if timeout is None:
+            return
+        timeout.record(duration, now, censored=False)
+        if timeout.shadow:
+            if duration > timeout.seconds_for(0) * NS:
+                timeout.count("shadow")
+        elif timeout.mode == "cooperative" and self._limit is not None and now > self._limit.at:
+            timeout.late(self._plan.who, duration)  # may warn, so it comes last
+
+    def fail(self, error: BaseException) -> None:
+        """The attempt ended in *error*; also when it was cancelled, or never got as far as the call."""
+        now = self._now()
+        begun = self._began is not None
+        duration = now - self._began if self._began is not None else 0
+        # The caller's own deadline, or the caller's going away, says nothing of the dependency.
+        ours = not begun or isinstance(error, (DeadlineExceeded, Rejected)) or not isinstance(error, Exception)
+        timeout = self.timeout
+        if timeout is not None and begun:
+            over = self._limit is not None and now >= self._limit.at
+            if over or isinstance(error, TimeoutError) or not isinstance(error, Exception):
+                timeout.record(duration, now, censored=True)
+            if isinstance(error, TimedOut) and not isinstance(error, DeadlineExceeded):
+                timeout.count("timed_out")
+        if self._breaker is not None:
+            self._breaker.fail(self._permit, duration, error, now, ours=ours)
+        if self._bulkhead is not None:
+            self._bulkhead.leave()
+
+
+async def enter(plan: Plan, runtime: Runtime, call: Call | None, limit: Limit | None) -> Ticket:
+    """Get everything one attempt needs, or raise the `Rejected` of the part that refused."""
+    ticket = Ticket(plan)
+    who = plan.who
+    try:
+        breaker = None
+        if plan.breaker is not None:
+            breaker = plan.breaker.of(call)
+            ticket._permit = breaker.admit(who, ticket._now())
+            ticket._breaker = breaker
+        waited = False
+        if plan.limiter is not None:
+            limiter = plan.limiter.of(call)
+            if not limiter.try_acquire():
+                waited = await limiter.enter(runtime, who, limit)
+        if plan.bulkhead is not None:
+            bulkhead = plan.bulkhead.of(call)
+            if bulkhead.try_enter():
+                ticket._bulkhead = bulkhead
+            elif await bulkhead.enter(runtime, who, limit):
+                ticket._bulkhead = bulkhead
+                waited = True
+        if waited:
+            now = ticket._now()
+            if limit is not None and now >= limit.at:
+                raise limit.error(now)
+            if breaker is not None:
+                breaker.confirm(ticket._permit, who, now)
+    except BaseException as error:
+        ticket.fail(error)
+        raise
+    return ticket

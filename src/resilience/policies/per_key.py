@@ -1,0 +1,114 @@
+"""One breaker or bulkhead for each key, so that one dead shard does not close the other nine."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from .. import _checks
+from .._part import Part
+from ..clock import system
+from ..errors import ConfigError
+from ..machines.circuit import State
+from .bulkhead import Bulkhead
+from .circuit_breaker import CircuitBreaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from .._runtime import Call
+
+__all__ = ["PerKey"]
+
+T = TypeVar("T", CircuitBreaker, Bulkhead)
+
+_LOOK = 8  # how many of the least used are looked at for one that can go without loss
+
+
+class PerKey(Part, Generic[T]):
+    """A family of equal parts, one for each key that calls have.
+
+    ``PerKey(CircuitBreaker(...), key=lambda shard, *args: shard)`` stands in a policy where a circuit breaker would.
+    The part of one key is ``family[key]``. At most *max_keys* are kept: the least recently used goes first, and among
+    these one that is at rest (a closed circuit, an empty bulkhead) before one that is not.
+
+    For rate limits by key use `KeyedTokenBucket`, which is far smaller.
+
+    Args:
+        template: what each key gets a copy of; itself it stays unused.
+        key: a function of the call's arguments that returns the key.
+        max_keys: how many keys are kept.
+
+    Raises:
+        ConfigError: an argument is out of range.
+
+    Thread-safe.
+    """
+
+    no_block = "the key comes from a call's arguments; use `with {0}[key]: ...`"
+
+    def __init__(self, template: T, *, key: Callable[..., Hashable], max_keys: int = 10_000) -> None:
+        if not isinstance(template, (CircuitBreaker, Bulkhead)):
+            hint = "; use KeyedTokenBucket" if getattr(template, "kind", "") == "limiter" else ""
+            raise TypeError(f"template must be a CircuitBreaker or a Bulkhead, not {template!r}{hint}")
+        super().__init__(name=template.name, clock=template.clock)
+        self.template: T = template
+        self.kind = template.kind  # type: ignore[misc]
+        self.key = _checks.function("key", key)
+        self.max_keys = _checks.count("max_keys", max_keys)
+        self.shadow = template.shadow
+        self._parts: OrderedDict[Hashable, T] = OrderedDict()
+        self._evicted = 0
+
+    def __getitem__(self, key: Hashable) -> T:
+        """The part of one key, made at its first use."""
+        with self._lock:
+            part = self._parts.get(key)
+            if part is None:
+                if len(self._parts) >= self.max_keys:
+                    self._evict()
+                part = self._parts[key] = self.template.replace()
+                if self._now is not system:
+                    part.adopt(self._now)
+                if self.name is not None:
+                    part.name = f"{self.name}[{key!r}]"
+            else:
+                self._parts.move_to_end(key)
+        return part
+
+    def of(self, call: Call | None) -> T:  # type: ignore[override]
+        """The part responsible for this call."""
+        if call is None:
+            raise ConfigError("a block has no arguments to take the key from; use the part of a key: part[key]")
+        return self[self.key(*call.args, **call.kwargs)]
+
+    def _evict(self) -> None:
+        self._evicted += 1
+        oldest = [key for key, _ in zip(self._parts, range(_LOOK), strict=False)]
+        for key in oldest:
+            part = self._parts[key]
+            if (part.state is State.CLOSED) if isinstance(part, CircuitBreaker) else not part._gate.inside:
+                del self._parts[key]
+                return
+        del self._parts[oldest[0]]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Hashable]:
+        with self._lock:
+            return iter(list(self._parts))
+
+    @property
+    def counters(self) -> dict[str, int | float]:
+        """The counters of all keys kept, added up, and how many keys there are and were dropped."""
+        with self._lock:
+            parts = list(self._parts.values())
+        total: dict[str, int | float] = {"keys": len(parts), "evicted": self._evicted}
+        for part in parts:
+            for name, value in part.counters.items():
+                total[name] = total.get(name, 0) + value
+        return total

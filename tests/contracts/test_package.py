@@ -1,0 +1,66 @@
+"""What the package promises to those who install it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+import resilience
+from resilience import backoff, clock, errors, testing
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_all_is_sorted_and_complete() -> None:
+    """Every public name of the package is in `__all__`, each of which exists, in order."""
+    public = {
+        name
+        for name, value in vars(resilience).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
+    }
+    assert resilience.__all__ == sorted(resilience.__all__)
+    assert set(resilience.__all__) == public
+
+
+@pytest.mark.parametrize("module", [backoff, clock, errors, testing], ids=lambda module: module.__name__)
+def test_public_modules_declare_what_they_offer(module: types.ModuleType) -> None:
+    """`__all__` of a public module names what exists."""
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize("name", resilience.__all__)
+def test_everything_public_is_documented(name: str) -> None:
+    """Each public object, and each public method of it, has a docstring of its own."""
+    thing = getattr(resilience, name)
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing):
+        for method, value in vars(thing).items():
+            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                assert inspect.getdoc(getattr(thing, method)), f"{name}.{method}"
+
+
+def test_the_reference_names_everything_public() -> None:
+    """No public class or function is missing from the reference page."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    listed = set(re.findall(r"^::: resilience\.(\w+)$", page, re.MULTILINE))
+    fronts = {name for name in resilience.__all__ if name.islower() and inspect.isclass(getattr(resilience, name))}
+    assert listed - {"testing"} == set(resilience.__all__) - fronts
+    assert all(f"`{name}`" in page for name in fronts)
+
+
+def test_the_lower_case_names_are_the_classes() -> None:
+    """A front is the same object as the class it reads like: one concept, one place."""
+    assert resilience.retry is resilience.Retry
+    assert resilience.rate_limit is resilience.TokenBucket
+    assert resilience.circuit_breaker is resilience.CircuitBreaker
+
+
+def test_the_version_is_in_the_changelog() -> None:
+    """A release has its section, or work on it stands under Unreleased."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]" in changelog or f"## [{resilience.__version__}]" in changelog
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.?(a|b|rc|dev)\d+)?", resilience.__version__)
