@@ -36,7 +36,7 @@ unit: $(STAMPS)/dev ## the tests, with branch coverage, and the goals of the hap
 	$(BIN)/python -m pytest --benchmark-disable benchmarks
 
 docs: $(STAMPS)/dev ## build the documentation into site/, warnings are errors
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 package: $(STAMPS)/dev ## build wheel and sdist, install each in an environment of its own, and use it there
 	rm -rf dist

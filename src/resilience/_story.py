@@ -196,16 +196,18 @@ class Ticket:
     def fail(self, error: BaseException) -> None:
         """The attempt ended in *error*; also when it was cancelled, or never got as far as the call."""
         now = self._now()
-        begun = self._began is not None
+        begun, limit = self._began is not None, self._limit
         duration = now - self._began if self._began is not None else 0
+        ended = isinstance(error, Exception)  # or else cancelled
+        over = ended and limit is not None and now >= limit.at
         # The caller's own deadline, or the caller's going away, says nothing of the dependency.
-        ours = not begun or isinstance(error, (DeadlineExceeded, Rejected)) or not isinstance(error, Exception)
+        late = over and limit is not None and limit.deadline
+        ours = not begun or not ended or late or isinstance(error, (DeadlineExceeded, Rejected))
         timeout = self.timeout
         if timeout is not None and begun:
-            over = self._limit is not None and now >= self._limit.at
-            if over or isinstance(error, TimeoutError) or not isinstance(error, Exception):
+            if over or not ended or isinstance(error, TimeoutError):
                 timeout.record(duration, now, censored=True)
-            if isinstance(error, TimedOut) and not isinstance(error, DeadlineExceeded):
+            if over and not late:  # by our own hand, or by the client we handed the time to
                 timeout.count("timed_out")
         if self._breaker is not None:
             self._breaker.fail(self._permit, duration, error, now, ours=ours)
