@@ -70,24 +70,26 @@ class Attempt:
         outer = SCOPE.get() or NOWHERE
         now = runtime.clock.monotonic_ns()
         limit = plan.limit(outer, now) if loop is None else loop.limit
-        if limit is not None and now >= limit.at:
-            raise limit.error(now)
         if loop is None:
             plan.stats.begin()
         try:
+            if limit is not None and now >= limit.at:
+                raise limit.error(now)
             self._ticket = await enter(plan, runtime, None, limit)
             try:
-                self._limit = limit = self._ticket.start(limit, 0 if loop is None else loop.cut)
+                self._limit = self._ticket.start(limit, 0 if loop is None else loop.cut)
+                seen = self._ticket.seen(runtime, limit)
             except BaseException as error:
                 self._ticket.fail(error)
                 raise
         except BaseException as error:
+            plan.gave_up(limit, runtime.clock.monotonic_ns())
             plan.stats.ended(error)
             if loop is not None:
                 loop.over = True
             raise
         retrying = outer.retrying or self.number > 1
-        self._token = SCOPE.set(Scope(limit, self.number, retrying, outer.overrides))
+        self._token = SCOPE.set(Scope(seen, self.number, retrying, outer.overrides))
 
     def _leave(self, error: BaseException | None) -> bool:
         """Settle; True if the loop makes another attempt, and the error is to be swallowed."""
@@ -109,6 +111,7 @@ class Attempt:
             now = plan.clock.monotonic_ns()
             plan.went_well(now, now)
         else:
+            plan.gave_up(self._limit, plan.clock.monotonic_ns())
             plan.stats.ended(error)
         return False
 
@@ -202,6 +205,7 @@ class Attempts:
             delay = None if self._series is None else self._series.after_error(error, now)
         if delay is None:
             if error is not None:
+                self._plan.gave_up(self.limit, now)
                 self._plan.stats.ended(error)
             return False
         self._delay = delay

@@ -109,6 +109,11 @@ class Plan:
             return None
         return Series(self.retry, self.who, now, limit, outer=outer.retrying)
 
+    def gave_up(self, limit: Limit | None, now: int) -> None:
+        """A call failed; if it was out of time by then, that is the deadline's to count, whoever raised."""
+        if self.deadline is not None and limit is not None and limit.deadline and now >= limit.at:
+            self.deadline.count("exceeded")
+
     def went_well(self, began: int, now: int) -> None:
         """A call succeeded."""
         for budget in self._earning:

@@ -50,6 +50,8 @@ class Runtime(Protocol):
     """The verbs of one world, on one clock."""
 
     clock: Clock
+    cancels: bool
+    """Whether an attempt can be stopped from outside."""
 
     async def sleep(self, seconds: float) -> None:
         """Let *seconds* pass."""
@@ -114,6 +116,7 @@ class Blocking:
     """Threads: sleeping blocks, and a call can be left behind but never stopped."""
 
     __slots__ = ("clock",)
+    cancels = False
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -220,6 +223,7 @@ class Asyncio:
     """Tasks: a call that takes too long is cancelled for real."""
 
     __slots__ = ("clock",)
+    cancels = True
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -73,8 +73,7 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
             cut += isinstance(error, TimedOut)
             delay = None if series is None else series.after_error(error, now())
             if delay is None:
-                if plan.deadline is not None and isinstance(error, DeadlineExceeded):
-                    plan.deadline.count("exceeded")
+                plan.gave_up(limit, now())
                 raise
         else:
             delay = None if series is None else series.after_result(result, now())
@@ -119,7 +118,8 @@ async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, c
     ticket = await enter(plan, runtime, call, limit)
     try:
         own = ticket.start(limit, cut)
-        token = None if own is limit else SCOPE.set((SCOPE.get() or NOWHERE).within(own))
+        seen = ticket.seen(runtime, limit)
+        token = None if seen is limit else SCOPE.set((SCOPE.get() or NOWHERE).within(seen))
         try:
             result = await runtime.attempt(call, own, ticket.timeout)
         finally:
@@ -173,6 +173,11 @@ class Ticket:
         own = None if timeout.shadow else timeout.limit(now, self._plan.who, cut)
         self._limit = tighter(limit, own)
         return self._limit
+
+    def seen(self, runtime: Runtime, outer: Limit | None) -> Limit | None:
+        """What the code below is to find as its limit: not a timeout that it is handed as an argument."""
+        handed = self.timeout is not None and self.timeout.mode == "argument" and not runtime.cancels
+        return outer if handed else self._limit
 
     def succeed(self, result: object) -> None:
         """The attempt came back with *result*."""

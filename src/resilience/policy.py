@@ -97,6 +97,8 @@ class Policy(Described):
         self.fallback = cast("Fallback | None", as_part("fallback", fallback))
         self.clock = clock
         self.registry = registry
+        self.alone = False
+        """Whether this is a part used by itself: nobody can ask for its calls, so the short way counts none."""
         settings: dict[str, Any] = dict(self.parts)
         self._plan = Plan(self.who, self._one_clock(), Stats(), **settings)
         lint(self._plan)
@@ -107,7 +109,9 @@ class Policy(Described):
     def of_part(cls, part: Part) -> Policy:
         """A policy that has only this part."""
         settings: dict[str, Any] = {part.kind: part}
-        return cls(part.name, registry=None, **settings)
+        policy = cls(part.name, registry=None, **settings)
+        policy.alone = True
+        return policy
 
     def _one_clock(self) -> Clock:
         """The clock of all parts.
@@ -129,11 +133,6 @@ class Policy(Described):
         return clock
 
     # -- looking ---------------------------------------------------------------------------------------------------
-
-    @property
-    def alone(self) -> bool:
-        """Whether this is one part used by itself; nobody asks for the calls of such a policy, so none are counted."""
-        return self.name is None and len(self.parts) == 1
 
     @property
     def who(self) -> str:

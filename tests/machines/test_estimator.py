@@ -1,4 +1,4 @@
-"""The learned timeout: bounds, the two traps (creeping down, ratcheting up), speed of reaction, and the plain statistics."""
+"""The learned timeout: bounds, the two traps (creeping down, ratcheting up), speed of reaction, plain statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drive(
     rate: int = 100,
     start: float = 0.0,
 ) -> tuple[int, int, int]:
-    """Calls at a steady rate, cut off at the timeout in force; how many, how many of them cut, and the longest timeout."""
+    """Calls at a steady rate, cut off at the timeout in force; how many, how many cut, and the longest timeout."""
     calls = cut = longest = 0
     for i in range(int(seconds * rate)):
         now = round((start + i / rate) * SECOND)

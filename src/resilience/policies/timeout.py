@@ -144,7 +144,8 @@ class Timeout(TimeoutPart):
     Asynchronous calls are cancelled. For synchronous ones *mode* says how:
 
     - "argument": the seconds left are passed as the argument named by *argument*, and the function's own client
-      enforces them with its own error. Cheap and exact; as good as that client's timeout.
+      enforces them with its own error. Cheap and exact; as good as that client's timeout. `remaining` tells only of
+      other limits then.
     - "thread": the call runs in a worker thread; when time is up the caller gets `TimedOut` and the call is
       abandoned: it goes on in the background and its result is dropped. Costs some 50 µs a call. No more than
       *max_abandoned* such calls may be running, further calls are refused with `BulkheadFull`.
