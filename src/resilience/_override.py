@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _checks
 from ._part import Part
 from ._plan import PARTS, Plan
 from ._scope import NOWHERE, SCOPE, Scope
@@ -31,17 +32,17 @@ def as_part(kind: str, value: object, model: Part | None = None) -> Part | None:
     if value is None or (isinstance(value, Part) and value.kind == kind):
         return value
     if kind in ("timeout", "deadline") and not isinstance(value, (Part, str)):
+        seconds = _checks.seconds(kind, value)
         if isinstance(model, TimeoutPart):
             return Timeout(
-                value,  # type: ignore[arg-type]
+                seconds,
                 mode=model.mode,
                 argument=model.argument,
                 max_abandoned=model.max_abandoned,
                 name=model.name,
                 clock=model.clock,
             )
-        make: type[Part] = Timeout if kind == "timeout" else Deadline
-        return make(value)  # type: ignore[call-arg,arg-type]
+        return Timeout(seconds) if kind == "timeout" else Deadline(seconds)
     wanted = f"a part of kind {kind!r}"
     if kind in ("timeout", "deadline"):
         wanted += ", seconds"

@@ -1,7 +1,7 @@
 """One policy, one script, five ways to run it: they agree in results, errors, times, counters and state.
 
-The ways: decorated (the short way of ``_fast.py``), decorated through the story alone, ``call``, asyncio in virtual time, and
-the loop of blocks. Each gets policies of its own made alike, and a clock of its own.
+The ways: decorated (the short way of ``_fast.py``), decorated through the story alone, ``call``, asyncio in virtual
+time, and the loop of blocks. Each gets policies of its own made alike, and a clock of its own.
 """
 
 from __future__ import annotations

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..machines import bucket
 
-__all__ = ["Limiter", "Line", "Reservation", "wake"]
+__all__ = ["Limiter", "Line", "Reservation", "check_timeout", "wake"]
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Refuse a timeout that is none, even where it does not come to waiting."""
+    if timeout is not None:
+        _checks.seconds("timeout", timeout, zero=True, inf=True)
 
 
 def wake(moved: Iterable[bucket.Reservation]) -> None:

@@ -9,7 +9,7 @@ from .._checks import NS
 from .._runtime import Asyncio, Blocking, drive
 from ..errors import ConfigError
 from ..machines.bucket import Table
-from ._line import Limiter, Line, Reservation, wake
+from ._line import Limiter, Line, Reservation, check_timeout, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -135,12 +135,14 @@ class KeyLimiter(Line):
 
     def acquire(self, n: int = 1, *, timeout: float | None = None) -> float:
         """See `TokenBucket.acquire`."""
+        check_timeout(timeout)
         if self.try_acquire(n):
             return 0.0
         return drive(self.queue(Blocking(self._family._now), n, timeout, "KeyedTokenBucket"))
 
     async def aacquire(self, n: int = 1, *, timeout: float | None = None) -> float:
         """See `TokenBucket.aacquire`."""
+        check_timeout(timeout)
         if self.try_acquire(n):
             return 0.0
         return await self.queue(Asyncio(self._family._now), n, timeout, "KeyedTokenBucket")

@@ -51,7 +51,7 @@ class Failures:
                 if not (isinstance(kind, type) and issubclass(kind, BaseException)):
                     raise TypeError(f"{name} must hold exception classes, not {kind!r}")
                 if kind is not BaseException and not issubclass(kind, Exception):
-                    raise ConfigError(f"{name} must not hold {kind.__name__}: it means stop, not failure")
+                    raise ConfigError(f"{name} must not hold {kind!r}: it means stop, not failure")
             if not classes:
                 raise ConfigError(f"{name} must name at least one exception class, not {on!r}")
             self.classes = tuple(Exception if kind is BaseException else kind for kind in classes)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 from .. import _checks
 from .._part import Described
+from ..clock import Clock, system
 from ..machines.budget import BudgetMachine
-
-if TYPE_CHECKING:
-    from ..clock import Clock
-
-from ..clock import system
 
 __all__ = ["RetryBudget"]
 
@@ -49,6 +44,8 @@ class RetryBudget(Described):
         self.capacity = _checks.number("capacity", capacity, minimum=1)
         self.per_success = _checks.ratio("per_success", per_success, zero=True)
         self.floor = None if floor is None else _checks.seconds("floor", floor)
+        if clock is not None and not isinstance(clock, Clock):
+            raise TypeError(f"clock must be a Clock, not {clock!r}")
         self.clock = clock
         self._now = clock or system
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .._checks import NS
 from .._runtime import Asyncio, Blocking, drive
 from ..machines.bucket import Lane, Rate
-from ._line import Limiter, Line, Reservation, wake
+from ._line import Limiter, Line, Reservation, check_timeout, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,12 +103,14 @@ class TokenBucket(Limiter, Line):
         Raises:
             RateLimited: it would take longer. Known at once, so nothing is waited for in vain.
         """
+        check_timeout(timeout)
         if self.try_acquire(n):
             return 0.0
         return drive(self.queue(Blocking(self._now), n, timeout, type(self).__name__))
 
     async def aacquire(self, n: int = 1, *, timeout: float | None = None) -> float:
         """`acquire` without blocking the event loop. If cancelled, its place in the line is freed."""
+        check_timeout(timeout)
         if self.try_acquire(n):
             return 0.0
         return await self.queue(Asyncio(self._now), n, timeout, type(self).__name__)
