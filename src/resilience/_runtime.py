@@ -251,11 +251,16 @@ class Asyncio:
         import asyncio
 
         left = limit.left(self.clock.monotonic_ns())
+        theirs: TimeoutError | None = None
         try:
             async with asyncio.timeout(left) as cut:
-                return await call.fn(*call.args, **call.kwargs)
+                try:
+                    return await call.fn(*call.args, **call.kwargs)
+                except TimeoutError as error:
+                    theirs = error
+                    raise
         except TimeoutError as error:
-            if cut.expired() and isinstance(error.__cause__, asyncio.CancelledError):
+            if cut.expired() and error is not theirs:
                 raise limit.error(self.clock.monotonic_ns()) from error
             raise
 
