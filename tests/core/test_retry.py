@@ -176,9 +176,9 @@ def test_who_asks_for_too_long_is_not_called_again() -> None:
 def test_retry_after_can_be_read_in_other_ways_or_not_at_all(caplog: pytest.LogCaptureFixture) -> None:
     """A function of one's own; None for no heed; one that raises is logged and ignored."""
     clock = VirtualClock()
-    rs.Retry(on=Busy, backoff=0.0, retry_after=lambda error: error.retry_after * 2, clock=clock).call(
-        Failing(1, Busy(3))
-    )
+    rs.Retry(
+        on=Busy, backoff=0.0, retry_after=lambda error: 2.0 * float(str(vars(error)["retry_after"])), clock=clock
+    ).call(Failing(1, Busy(3)))
     rs.Retry(on=Busy, backoff=1.0, retry_after=None, clock=clock).call(Failing(1, Busy(3)))
     with caplog.at_level(logging.ERROR, "resilience"):
         rs.Retry(on=Busy, backoff=2.0, retry_after=lambda _: 1 / 0, clock=clock).call(Failing(1, Busy(3)))

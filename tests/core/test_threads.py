@@ -129,21 +129,23 @@ def test_a_half_open_breaker_never_lets_too_many_probes_in() -> None:
     )
     breaker.trip()
     clock.advance(1.0)
-    inside = most = 0
-    lock = threading.Lock()
+    all_refused = threading.Event()
+    refused: list[int] = []
 
-    def probe() -> None:
-        nonlocal inside, most
-        with lock:
-            inside += 1
-            most = max(most, inside)
-        threading.Event().wait(0.005)
-        with lock:
-            inside -= 1
+    def probe() -> bool:
+        return all_refused.wait(30.0)  # stay inside until everybody else has been turned away
 
-    results = together(lambda _: calls(breaker(probe), 1))
-    assert most <= 3
-    assert sum(counts["ok"] for counts in results) >= 3
+    def work(index: int) -> bool:
+        try:
+            return breaker.call(probe)
+        except rs.CircuitOpen:
+            refused.append(index)
+            if len(refused) == THREADS - 3:
+                all_refused.set()
+            return False
+
+    assert sum(together(work)) == 3
+    assert len(refused) == THREADS - 3
     assert breaker.state is State.CLOSED
     assert changes == [
         (State.CLOSED, State.OPEN), (State.OPEN, State.HALF_OPEN), (State.HALF_OPEN, State.CLOSED),
