@@ -8,6 +8,7 @@ from . import _checks
 from ._part import Part
 from ._plan import PARTS, Plan
 from ._scope import NOWHERE, SCOPE, Scope
+from .clock import system
 from .errors import ConfigError
 from .policies.timeout import Deadline, Timeout, TimeoutPart
 
@@ -106,8 +107,10 @@ def apply(policy: Policy, plan: Plan, overrides: tuple[tuple[object, Mapping[str
             continue
         for kind, value in changes.items():
             if parts[kind] is not None:
-                parts[kind] = as_part(kind, value, parts[kind])
+                parts[kind] = part = as_part(kind, value, parts[kind])
                 changed = True
+                if part is not None and plan.clock is not system:
+                    part.adopt(plan.clock)
     return Plan(plan.who, plan.clock, plan.stats, **parts) if changed else plan
 
 

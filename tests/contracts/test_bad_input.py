@@ -72,7 +72,7 @@ ROWS: dict[type, dict[str, str]] = {
         "failure_rate": "ratio or None", "minimum": "count", "consecutive": "count or None",
         "slow_rate": "ratio or None",
         "slow_call": "seconds or None", "window_calls": "count or None", "window_seconds": "seconds or None",
-        "open_for": "seconds", "max_open": "seconds", "growth": "at least 1", "jitter": "open ratio or 0",
+        "open_for": "seconds", "max_open": "seconds or None", "growth": "at least 1", "jitter": "open ratio or 0",
         "probes": "count", "probe_timeout": "seconds", "ramp": "seconds or 0", "ramp_start": "ratio", "on": "errors",
         "on_result": "function or None", "on_change": "function or None", "rng": "rng or None", "name": "text or None",
         "shadow": "flag", "clock": "clock or None",

@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "_guard": {"_runtime", "_scope", "_story", "errors"},
     "_fast": {"_runtime", "_scope", "_story", "policies"},
     "_lint": {"errors"},
-    "_override": {"_checks", "_part", "_plan", "_scope", "errors", "policies"},
+    "_override": {"_checks", "_part", "_plan", "_scope", "clock", "errors", "policies"},
     "_registry": {"errors"},
     "policy": {
         "_checks", "_fast", "_guard", "_lint", "_override", "_part", "_plan", "_registry", "_runtime", "_scope",

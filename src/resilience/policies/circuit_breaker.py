@@ -47,7 +47,8 @@ class CircuitBreaker(Part):
         window_calls: the window in calls; then *window_seconds* does not apply.
         window_seconds: the window in seconds; 10 by default.
         open_for: seconds the circuit stays open the first time.
-        max_open: seconds it stays open at most, when it opens again and again.
+        max_open: seconds it stays open at most, when it opens again and again; by default 60, or *open_for* if that is
+            longer.
         growth: by what the open time grows each time a probe fails.
         jitter: the open time is varied by up to this share, or all clients would probe at once.
         probes: calls let through half-open, all of which must go well.
@@ -83,7 +84,7 @@ class CircuitBreaker(Part):
         window_calls: int | None = None,
         window_seconds: float | None = None,
         open_for: float = 5.0,
-        max_open: float = 60.0,
+        max_open: float | None = None,
         growth: float = 2.0,
         jitter: float = 0.25,
         probes: int = 3,
@@ -107,7 +108,8 @@ class CircuitBreaker(Part):
         self.window_calls = None if window_calls is None else _checks.count("window_calls", window_calls)
         self.window_seconds = None if window_seconds is None else _checks.seconds("window_seconds", window_seconds)
         self.open_for = _checks.seconds("open_for", open_for)
-        self.max_open = _checks.seconds("max_open", max_open)
+        self.max_open = None if max_open is None else _checks.seconds("max_open", max_open)
+        self._longest = max(60.0, self.open_for) if self.max_open is None else self.max_open
         self.growth = _checks.number("growth", growth, minimum=1)
         self.jitter = _checks.ratio("jitter", jitter, zero=True, one=False)
         self.probes = _checks.count("probes", probes)
@@ -134,7 +136,7 @@ class CircuitBreaker(Part):
                 calls=self.window_calls,
                 span_ns=span,
                 open_for_ns=to_ns(self.open_for),
-                max_open_ns=to_ns(self.max_open),
+                max_open_ns=to_ns(self._longest),
                 growth=self.growth,
                 jitter=self.jitter,
                 probes=self.probes,
@@ -161,8 +163,8 @@ class CircuitBreaker(Part):
                 f"minimum must be at most window_calls ({self.window_calls}), not {self.minimum}: "
                 "the window could never hold enough calls"
             )
-        if self.max_open < self.open_for:
-            raise ConfigError(f"max_open must be at least open_for ({self.open_for:g} s), not {self.max_open:g}")
+        if self._longest < self.open_for:
+            raise ConfigError(f"max_open must be at least open_for ({self.open_for:g} s), not {self.max_open!r}")
 
     # -- for people --------------------------------------------------------------------------------------------------
 
