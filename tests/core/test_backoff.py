@@ -174,7 +174,7 @@ def test_without_variance_contention_is_the_closed_form() -> None:
 
 
 def test_jitter_orders_the_contention_as_published() -> None:
-    """Writes: full < equal < exponential without jitter <= none, at 60 clients; full jitter at well under three quarters."""
+    """Writes: full < equal < exponential without jitter <= none; full jitter at under three quarters of that."""
     settings: dict[str, Backoff] = {
         "none": rs.Constant(0.0),
         "exponential": rs.Exponential(0.01, cap=2.0, jitter="none"),
