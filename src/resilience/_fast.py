@@ -218,7 +218,7 @@ def _story_of(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Call
         failed: Exception | None = None,
         began: int | None = None,
     ) -> Any:
-        plan = policy.in_force()
+        plan = policy._in_force()
         runtime = Asyncio(plan.clock) if is_async else Blocking(plan.clock)
         told = tell(plan, runtime, Call(fn, args, kwargs), failed, began)
         return told if is_async else drive(told)

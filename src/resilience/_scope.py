@@ -10,7 +10,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ._checks import NS
-from .clock import system
 from .errors import DeadlineExceeded, TimedOut
 
 if TYPE_CHECKING:
@@ -121,11 +120,3 @@ def current_attempt() -> int:
     """The number of the attempt this code runs in, from 1; 1 outside any retrying as well."""
     scope = SCOPE.get()
     return 1 if scope is None else scope.attempt
-
-
-def ambient(clock: Clock = system) -> Limit | None:
-    """The limit around this code, on *clock*."""
-    scope = SCOPE.get()
-    if scope is None or scope.limit is None:
-        return None
-    return scope.limit.on(clock)

@@ -7,8 +7,9 @@ open circuit costs no token; then pays the limiter; and holds a slot only while 
 own, so time spent queueing is not held against the dependency.
 
 The same lines run blocking and under asyncio, and in virtual time: the runtime brings the world. This file reads the
-policy's clock through it and never sleeps, locks or draws. Whatever is taken on the way in (permit, token, slot) is
-given back on every way out: the finally blocks here are the only place where that happens.
+policy's clock through it and never sleeps, locks or draws. Whatever is held on the way in (the breaker's permit, a
+slot, a place in a line) is given back on every way out, cancellation included. A token is paid, not held: where the
+bulkhead then refuses, it stays paid, for restoring it could break the limiter's bound.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._checks import NS
 from ._scope import NOWHERE, SCOPE, Scope, tighter
-from .errors import BulkheadFull, DeadlineExceeded, Rejected, TimedOut
+from .errors import BulkheadFull, DeadlineExceeded, Rejected
 from .machines.circuit import State
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
             result = await attempt(plan, runtime, call, limit, cut)
         except Exception as error:
             failed = None
-            cut += isinstance(error, TimedOut)
+            cut += isinstance(error, TimeoutError)  # ours, or that of a client which was handed the time
             delay = None if series is None else series.after_error(error, now())
             if delay is None:
                 plan.gave_up(limit, now())

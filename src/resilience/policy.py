@@ -178,7 +178,7 @@ class Policy(Described):
         check_targets(self, changes)
         return Override(self, changes)
 
-    def in_force(self) -> Plan:
+    def _in_force(self) -> Plan:
         """The plan for a call made here and now."""
         scope = SCOPE.get()
         if scope is None or not scope.overrides:
@@ -232,7 +232,7 @@ class Policy(Described):
         """
         if self._colour(fn):
             raise TypeError(f"{fn!r} is a coroutine function; use `await policy.acall(...)`")
-        plan = self.in_force()
+        plan = self._in_force()
         if plan.timeout is not None and plan.timeout.mode is None:
             plan.timeout.check(fn, is_async=False)  # before anything is taken or retried
         plan.stats.begin()
@@ -245,7 +245,7 @@ class Policy(Described):
             TypeError: *fn* is a generator function, or what it returns cannot be awaited.
         """
         self._colour(fn)
-        plan = self.in_force()
+        plan = self._in_force()
         plan.stats.begin()
         return cast("R", await tell(plan, Asyncio(plan.clock), Call(fn, args, kwargs)))
 
@@ -261,15 +261,15 @@ class Policy(Described):
             if part.no_block is not None:
                 what = self.name or part.kind
                 raise ConfigError(f"{part!r} cannot guard a with-block: {part.no_block.format(what)}")
-        return Attempt(self.in_force())
+        return Attempt(self._in_force())
 
     def __iter__(self) -> Iterator[Attempt]:
         """``for attempt in policy: with attempt: ...``: as many attempts as the retry makes."""
-        return Attempts(self.in_force())
+        return Attempts(self._in_force())
 
     def __aiter__(self) -> AsyncIterator[Attempt]:
         """``async for attempt in policy: async with attempt: ...``."""
-        return Attempts(self.in_force())
+        return Attempts(self._in_force())
 
     def __enter__(self) -> Attempt:
         attempt = self.attempt()

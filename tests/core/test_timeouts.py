@@ -241,7 +241,7 @@ def test_an_attempt_after_one_that_timed_out_gets_twice_the_learned_time() -> No
     def client(timeout: float) -> None:
         given_times.append(timeout)
         clock.advance(timeout)
-        raise rs.TimedOut("ours")
+        raise TimeoutError("the client's own")
 
     policy = rs.Policy(
         timeout=rs.PercentileTimeout(0.9, between=(0.1, 5.0), initial=1.0, mode="argument"),

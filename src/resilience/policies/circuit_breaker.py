@@ -281,10 +281,6 @@ class CircuitBreaker(Part):
             outcome = FAILURE if self._failures.cover(error) else SUCCESS
         self._settle(permit, outcome, duration, now)
 
-    def release(self, permit: Permit | None, now: int) -> None:
-        """The call was never made."""
-        self._settle(permit, IGNORED, 0, now)
-
     def _settle(self, permit: Permit | None, outcome: Outcome, duration: int, now: int) -> None:
         if permit is None:
             return
