@@ -25,6 +25,8 @@ def parse(value: object, wall: float) -> float | None:
     Returns:
         Seconds >= 0 (0 for a date that has passed), or ``None`` for what is neither.
     """
+    if value is None:
+        return None
     try:
         seconds = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -50,13 +52,15 @@ def hint(error: BaseException, wall: float) -> float | None:
     like) or of ``error`` itself (urllib); of a botocore error the response's HTTP headers, and AWS's
     ``x-amz-retry-after`` in milliseconds.
     """
-    found = [parse(_get(error, "retry_after"), wall)]
-    response = _get(error, "response")
-    for headers in (_get(error, "headers"), _get(response, "headers"), _aws_headers(response)):
-        found.append(parse(_header(headers, "Retry-After"), wall))
-        milliseconds = parse(_header(headers, "x-amz-retry-after"), wall)
-        if milliseconds is not None:
-            found.append(milliseconds / 1000)
+    asked, headers, response = (_get(error, name) for name in ("retry_after", "headers", "response"))
+    if asked is headers is response is None:  # most errors tell nothing
+        return None
+    found = [parse(asked, wall)]
+    for place in (headers, _get(response, "headers"), _aws_headers(response)):
+        if place is not None:
+            found.append(parse(_header(place, "Retry-After"), wall))
+            milliseconds = parse(_header(place, "x-amz-retry-after"), wall)
+            found.append(None if milliseconds is None else milliseconds / 1000)
     return max((seconds for seconds in found if seconds is not None), default=None)
 
 
