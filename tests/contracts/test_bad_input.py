@@ -74,6 +74,7 @@ ROWS: dict[type, dict[str, str]] = {
         "slow_call": "seconds or None", "window_calls": "count or None", "window_seconds": "seconds or None",
         "open_for": "seconds", "max_open": "seconds or None", "growth": "at least 1", "jitter": "open ratio or 0",
         "probes": "count", "probe_timeout": "seconds", "ramp": "seconds or 0", "ramp_start": "ratio", "on": "errors",
+        "ignore": "errors or None",
         "on_result": "function or None", "on_change": "function or None", "rng": "rng or None", "name": "text or None",
         "shadow": "flag", "clock": "clock or None",
     },

@@ -88,6 +88,17 @@ def test_errors_that_are_none_of_the_dependencys_count_as_answers() -> None:
     assert breaker.state is rs.State.OPEN
 
 
+def test_errors_that_say_nothing_count_nowhere() -> None:
+    """Ignored ones are neither failures nor successes: a run of failures goes on over them."""
+    breaker = rs.CircuitBreaker(consecutive=2, ignore=KeyError, clock=VirtualClock())
+    fail(breaker, 1)
+    with pytest.raises(KeyError):
+        breaker.call(missing)
+    assert breaker.snapshot.total == 1
+    fail(breaker, 1)
+    assert breaker.state is rs.State.OPEN
+
+
 def test_it_opens_for_longer_each_time_a_probe_fails() -> None:
     """Open times grow by a factor up to the longest."""
     clock = VirtualClock()

@@ -57,6 +57,7 @@ class CircuitBreaker(Part):
         ramp_start: the share of the calls admitted at the start of the ramp.
         on: which errors are failures of the dependency: exception classes, or a function of the error. Others count as
             success: they prove that it answers.
+        ignore: which errors say nothing of the dependency, and count nowhere; asked before *on*.
         on_result: a function of the result that says whether it is a failure of the dependency.
         on_change: called with a `Transition` after each change of state, outside all locks; its errors are
             logged, never raised.
@@ -92,6 +93,7 @@ class CircuitBreaker(Part):
         ramp: float = 0.0,
         ramp_start: float = 0.1,
         on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool] = Exception,
+        ignore: type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], bool] | None = None,
         on_result: Callable[[Any], bool] | None = None,
         on_change: Callable[[Transition], object] | None = None,
         rng: random.Random | None = None,
@@ -118,6 +120,8 @@ class CircuitBreaker(Part):
         self.ramp_start = _checks.ratio("ramp_start", ramp_start)
         self.on = on
         self._failures = Failures("on", on)
+        self.ignore = ignore
+        self._ignored = None if ignore is None else Failures("ignore", ignore)
         self.on_result = None if on_result is None else _checks.function("on_result", on_result)
         self.on_change = None if on_change is None else _checks.function("on_change", on_change)
         if rng is not None and not callable(getattr(rng, "random", None)):
@@ -277,7 +281,8 @@ class CircuitBreaker(Part):
     def fail(self, permit: Permit | None, duration: int, error: BaseException, now: int, *, ours: bool) -> None:
         """A call ended in *error*; *ours* if that says nothing of the dependency."""
         outcome = IGNORED
-        if not ours and isinstance(error, Exception):
+        said = self._ignored is None or not self._ignored.cover(error)
+        if said and not ours and isinstance(error, Exception):
             outcome = FAILURE if self._failures.cover(error) else SUCCESS
         self._settle(permit, outcome, duration, now)
 
