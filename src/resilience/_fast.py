@@ -23,8 +23,8 @@ from .policies.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
-    from ._part import Part
     from .policy import Policy
 
 __all__ = ["build", "build_plain"]
@@ -34,80 +34,77 @@ __all__ = ["build", "build_plain"]
 #   T its latency is kept  D a budget is to be fed    C the clock is read before the call    E and after it
 # With W, ASYNC and AWAIT are the keywords; without, they are nothing.
 TEMPLATE = """\
-     |def make(fn, scope, rest, failed, *, begin, circuit, clock, lane, lane_lock, circuit_lock, slow_ns, slow, timeout,
-     |         argument, record, bucket, deposit):
-L    |    hold_lane, free_lane = lane_lock.acquire, lane_lock.release
-B    |    hold_circuit, free_circuit = circuit_lock.acquire, circuit_lock.release
-     |    ASYNC def resilient(*args, **kwargs):
-N    |        begin()
-     |        if scope() is not None:
-     |            return AWAIT rest(args, kwargs)
-B    |        if not circuit.open_gate:
-B    |            return AWAIT rest(args, kwargs)
-B    |        permit = circuit.generation
-b    |        permit = 0
-A    |        if argument in kwargs:  # of two timeouts the smaller one counts
-A    |            return AWAIT rest(args, kwargs)
-C    |        now = clock.monotonic_ns
-C    |        began = now()
-c    |        began = None
-L    |        # Lane.take(1, began), written out
-L    |        hold_lane()
-L    |        try:
-L    |            if began < lane.last:
-L    |                unit = lane.last * lane._scale
-L    |            else:
-L    |                lane.last = began
-L    |                unit = began * lane._scale
-L    |            tat = lane.tat
-L    |            tat = (tat if tat > unit else unit) + lane._interval
-L    |            taken = tat - unit <= lane._slack
-L    |            if taken:
-L    |                lane.tat = tat
-L    |        finally:
-L    |            free_lane()
-L    |        if not taken:
-L    |            return AWAIT rest(args, kwargs)
-A    |        kwargs[argument] = timeout.current
-     |        try:
-     |            result = AWAIT fn(*args, **kwargs)
-     |        except BaseException as error:
-     |            trouble = error
-     |        else:
-E    |            ended = now()
-S    |            if ended - began >= slow_ns:
-S    |                slow(ended - began, result, permit, ended)
-S    |                permit = -2  # settled
-B    |            # Circuit.success(permit, ended), written out
-B    |            hold_circuit()
-B    |            try:
-B    |                if permit == circuit.counting:
-B    |                    circuit.run = 0
-B    |                    window = circuit.window
-B    |                    if ended >= window.edge:
-B    |                        window.rotate(ended)
-B    |                    window.n += 1
-B    |            finally:
-B    |                free_circuit()
-T    |            record(ended - began)
-T    |            if ended >= timeout.due:
-T    |                timeout.refresh(ended)
-D    |            if bucket.level < bucket.full:
-D    |                deposit()
-     |            return result
-     |        try:
-     |            return AWAIT failed(trouble, permit, began, args, kwargs)
-     |        finally:
-     |            del trouble  # it holds this frame
-     |    return resilient
+     |ASYNC def resilient(*args, **kwargs):
+N    |    begin()
+     |    if scope() is not None:
+     |        return AWAIT rest(args, kwargs)
+B    |    if not circuit.open_gate:
+B    |        return AWAIT rest(args, kwargs)
+B    |    permit = circuit.generation
+b    |    permit = 0
+A    |    if kwargs and argument in kwargs:  # of two timeouts the smaller one counts
+A    |        return AWAIT rest(args, kwargs)
+C    |    now = clock.monotonic_ns
+C    |    began = now()
+c    |    began = None
+L    |    # Lane.take(1, began), written out
+L    |    hold_lane()
+L    |    try:
+L    |        unit = began
+L    |        if began < lane.last:
+L    |            unit = lane.last
+L    |        else:
+L    |            lane.last = began
+L    |        if lane._scale != 1:
+L    |            unit *= lane._scale
+L    |        tat = lane.tat
+L    |        tat = (tat if tat > unit else unit) + lane._interval
+L    |        taken = tat - unit <= lane._slack
+L    |        if taken:
+L    |            lane.tat = tat
+L    |    finally:
+L    |        free_lane()
+L    |    if not taken:
+L    |        return AWAIT rest(args, kwargs)
+A    |    kwargs[argument] = timeout.current
+     |    try:
+     |        result = AWAIT fn(*args, **kwargs)
+     |    except BaseException as error:
+     |        trouble = error
+     |    else:
+E    |        ended = now()
+S    |        if ended - began >= slow_ns:
+S    |            slow(ended - began, result, permit, ended)
+S    |            permit = -2  # settled
+B    |        # Circuit.success(permit, ended), written out
+B    |        hold_circuit()
+B    |        try:
+B    |            if permit == circuit.counting:
+B    |                circuit.run = 0
+B    |                window = circuit.window
+B    |                if ended >= window.edge:
+B    |                    window.rotate(ended)
+B    |                window.n += 1
+B    |        finally:
+B    |            free_circuit()
+T    |        record(ended - began)
+T    |        if ended >= timeout.due:
+T    |            timeout.refresh(ended)
+D    |        if bucket.level < bucket.full:
+D    |            deposit()
+     |        return result
+     |    try:
+     |        return AWAIT failed(trouble, permit, began, args, kwargs)
+     |    finally:
+     |        del trouble  # it holds this frame
 """
 
 _SHORT = {"retry", "fallback", "breaker", "limiter", "timeout"}
 
 
 @cache
-def _factory(shape: str) -> Callable[..., Callable[..., Any]]:
-    """The maker of wrappers that have the parts *shape*, compiled."""
+def _compiled(shape: str) -> CodeType:
+    """The code that defines the wrapper of policies with the parts *shape*."""
     lines = []
     for line in TEMPLATE.splitlines():
         margin, code = line.split("|", 1)
@@ -117,10 +114,7 @@ def _factory(shape: str) -> Callable[..., Callable[..., Any]]:
             lines.append(code + "\n")
     name = f"<resilience {shape or 'plain'}>"
     linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
-    space: dict[str, Any] = {}
-    exec(compile("".join(lines), name, "exec"), space)  # noqa: S102 - the template above and nothing else
-    make: Callable[..., Callable[..., Any]] = space["make"]
-    return make
+    return compile("".join(lines), name, "exec")
 
 
 def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
@@ -172,25 +166,38 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         assert isinstance(breaker, CircuitBreaker)
         breaker.succeed(permit, duration, result, ended)
 
-    return _factory("".join(flag for flag, holds in flags.items() if holds))(
-        fn,
-        SCOPE.get,
-        rest,
-        failed,
-        begin=plan.stats.begin,
-        clock=plan.clock,
-        circuit=None if breaker is None else breaker._circuit,
-        circuit_lock=_lock(breaker),
-        slow_ns=slow_ns,
-        slow=slow,
-        lane=None if limiter is None else limiter._lane,
-        lane_lock=_lock(limiter),
-        timeout=timeout,
-        argument=argument,
-        record=record,
-        bucket=None if budget is None else budget._machine,
-        deposit=None if budget is None else budget.deposit,
-    )
+    # The wrapper finds these as its globals: cheaper than cells, which every call would have to copy.
+    space: dict[str, Any] = {
+        "fn": fn,
+        "scope": SCOPE.get,
+        "rest": rest,
+        "failed": failed,
+        "begin": plan.stats.begin,
+        "clock": plan.clock,
+        "timeout": timeout,
+        "argument": argument,
+        "record": record,
+    }
+    if isinstance(breaker, CircuitBreaker):
+        space |= {
+            "circuit": breaker._circuit,
+            "hold_circuit": breaker._lock.acquire,
+            "free_circuit": breaker._lock.release,
+            "slow_ns": slow_ns,
+            "slow": slow,
+        }
+    if isinstance(limiter, TokenBucket):
+        space |= {
+            "lane": limiter._lane,
+            "hold_lane": limiter._lock.acquire,
+            "free_lane": limiter._lock.release,
+        }
+    if budget is not None:
+        space |= {"bucket": budget._machine, "deposit": budget.deposit}
+    shape = "".join(flag for flag, holds in flags.items() if holds)
+    exec(_compiled(shape), space)  # noqa: S102 - the template above and nothing else
+    wrapper: Callable[..., Any] = space["resilient"]
+    return wrapper
 
 
 def build_plain(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
@@ -224,7 +231,3 @@ def _story_of(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Call
         return told if is_async else drive(told)
 
     return story
-
-
-def _lock(part: Part | None) -> Any:
-    return None if part is None else part._lock

@@ -186,7 +186,8 @@ def _taker(owner: TokenBucket) -> Callable[[int], bool]:
                 now = lane.last
             else:
                 lane.last = now
-            now *= lane._scale
+            if lane._scale != 1:
+                now *= lane._scale
             tat = lane.tat
             tat = (tat if tat > now else now) + lane._interval
             if tat - now > lane._slack:
