@@ -38,7 +38,15 @@ class Attempt:
     """
 
     __slots__ = (
-        "_cut", "_exhausted", "_limit", "_loop", "_plan", "_result", "_ticket", "_token", "number",
+        "_cut",
+        "_limit",
+        "_loop",
+        "_plan",
+        "_result",
+        "_ticket",
+        "_token",
+        "_used",
+        "number",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, loop: Attempts | None = None, number: int = 1) -> None:
@@ -50,7 +58,7 @@ class Attempt:
         self._token: Token[Scope | None] | None = None
         self._cut: asyncio.Timeout | None = None
         self._result: Any = None
-        self._exhausted = False
+        self._used = False
 
     @property
     def timeout(self) -> float | None:
@@ -63,9 +71,9 @@ class Attempt:
         self._result = result
 
     async def _enter(self, runtime: Runtime) -> None:
-        if self._exhausted:
+        if self._used:
             raise RuntimeError("this attempt was made already; each block needs its own")
-        self._exhausted = True
+        self._used = True
         plan, loop = self._plan, self._loop
         outer = SCOPE.get() or NOWHERE
         now = runtime.clock.monotonic_ns()
@@ -122,6 +130,9 @@ class Attempt:
                 f"{timeout!r} cannot interrupt a with-block: use mode='argument' and hand attempt.timeout to what you "
                 "call, or mode='cooperative'; or put the code into a function; or use `async with`"
             )
+        waits = any(part is not None for part in (self._plan.limiter, self._plan.bulkhead, timeout))
+        if waits and self._loop is not None and self._loop.is_async:
+            raise ConfigError(f"{self._plan.who} may wait or cancel here: in `async for` write `async with attempt:`")
         drive(self._enter(Blocking(self._plan.clock)))
         return self
 
@@ -168,7 +179,7 @@ class Attempt:
 class Attempts:
     """The loop: hands out attempts until one goes well or the retrying ends. For one call; not to be shared."""
 
-    __slots__ = ("_attempt", "_began", "_delay", "_plan", "_series", "cut", "limit", "over")
+    __slots__ = ("_attempt", "_began", "_delay", "_plan", "_series", "cut", "is_async", "limit", "over")
 
     def __init__(self, plan: Plan) -> None:
         if plan.hedge is not None or plan.fallback is not None:
@@ -182,6 +193,7 @@ class Attempts:
         self._delay = 0.0
         self.over = False
         self.cut = 0
+        self.is_async = False
         plan.stats.begin()
 
     def _next(self) -> Attempt:
@@ -223,6 +235,7 @@ class Attempts:
         return self._next()
 
     def __aiter__(self) -> Attempts:
+        self.is_async = True
         return self
 
     async def __anext__(self) -> Attempt:

@@ -269,7 +269,7 @@ class Policy(Described):
 
     def __aiter__(self) -> AsyncIterator[Attempt]:
         """``async for attempt in policy: async with attempt: ...``."""
-        return Attempts(self._in_force())
+        return aiter(Attempts(self._in_force()))
 
     def __enter__(self) -> Attempt:
         attempt = self.attempt()

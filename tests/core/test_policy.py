@@ -434,6 +434,16 @@ def test_the_loop_makes_the_attempts_and_ends() -> None:
 
     assert clock.run(loop()) == 2
     assert clock.sleeps == [1.0, 1.0, 1.0]
+
+    async def blocking_in_a_loop(policy: rs.Policy) -> int:
+        async for attempt in policy:
+            with attempt:
+                return attempt.number
+        return 0
+
+    assert clock.run(blocking_in_a_loop(rs.Policy(retry=retry))) == 1
+    with pytest.raises(rs.ConfigError, match="async with attempt"):
+        clock.run(blocking_in_a_loop(rs.Policy(retry=retry, limiter=rs.TokenBucket(1))))
     with pytest.raises(RuntimeError, match="with attempt"):
         for _ in retry:
             pass
