@@ -265,3 +265,28 @@ def test_bad_settings_are_refused_by_name(name: str, value: float) -> None:
     settings: dict[str, object] = {"p": 0.99, "floor": MS, "ceiling": SECOND, name: value}
     with pytest.raises(ConfigError, match=name):
         TimeoutEstimator(**settings)  # type: ignore[arg-type]
+
+
+def test_rare_calls_with_some_hangs_do_not_run_it_up_at_once() -> None:
+    """With too few samples for the quantile, timeouts grow it step by step, not twofold each time."""
+    estimator = make(0.999, initial=SECOND)
+    drive(estimator, lognormal(9, 0.02, 0.5), seconds=10, rate=10)
+    before = estimator.ns
+    latency = lognormal(10, 0.02, 0.5)
+    for second in range(10, 14):
+        now = second * SECOND
+        estimator.absorb([round(latency(0) * SECOND)] * 9 + [-estimator.ns], now)
+        estimator.refresh(now)
+    assert estimator.ns <= before * 1.25**4 * 1.3
+
+
+def test_impatient_callers_are_no_blackout() -> None:
+    """Attempts cancelled long before the timeout, without an answer between them, do not count as an outage."""
+    estimator = make(0.99)
+    drive(estimator, lognormal(11, 0.02, 0.5), seconds=60)
+    before = estimator.ns
+    for second in range(60, 120):
+        estimator.absorb([-MS] * 20, second * SECOND)
+        estimator.refresh(second * SECOND)
+    assert estimator.explain(120 * SECOND).basis != "blackout"
+    assert estimator.ns <= 1.2 * before  # fewer samples, a wider bound

@@ -255,16 +255,17 @@ class TimeoutEstimator:
         for sample in samples:
             if sample < 0:
                 pending[bisect_left(edges, -sample)] += 1
-                self._run += 1
+                # A caller's impatience says nothing of an outage: only ages near the timeout count for one.
+                self._run += -2 * sample >= self.ns
                 continue
             bucket = bisect_left(edges, sample)
             answered[bucket] = answered.get(bucket, 0) + 1
-            if self._run:
+            if pending:
                 # What timed out around an answer is evidence of slowness; what did in the dark is none.
                 if self._run < _BLACKOUT:
                     timeouts.update(pending)
                 else:
-                    self._unanswered += self._run
+                    self._unanswered += pending.total()
                 pending.clear()
                 self._run = 0
         if answered:
@@ -336,7 +337,9 @@ class TimeoutEstimator:
         self._drift = self._wander()
         quantile = self._quantile_ns
         padded = max(round(quantile * self._pad_rel * self._drift), quantile + self._pad_abs)
-        self._target = self._measured = min(max(padded, self._floor), self._ceiling)
+        self._target = min(max(padded, self._floor), self._ceiling)
+        if self._basis != "growing":
+            self._measured = self._target
         # Up at once, for a timeout too short does harm now; down slowly, unless all there was is the first guess.
         slowest = self._target if first else math.ceil(self.ns * (1 - self._fall))
         self._set(max(self._target, slowest), now)
@@ -345,7 +348,9 @@ class TimeoutEstimator:
         n = self._n_done + self._n_cut
         rank = rank_of(self._p, n) if self._confidence is None else upper_rank(n, self._p, self._confidence)
         if rank > n:
-            return 2 * self._edge(max([*self._done, *self._cut])), "extrapolated"
+            longest = 2 * self._edge(max(self._done))
+            limit = self._edge(max(self._cut)) if self._cut else 0
+            return (limit, "growing") if limit > longest else (longest, "extrapolated")
         bucket = product_limit(self._done, self._cut, rank)
         if bucket is not None:
             return self._edge(bucket), "measured"
@@ -398,7 +403,7 @@ class TimeoutEstimator:
             drift=self._drift,
             samples=samples,
             censored=self._n_cut / samples if samples else 0.0,
-            unanswered=self._unanswered + (self._run if self._dark else 0),
+            unanswered=self._unanswered + (self._pending.total() if self._dark else 0),
             confident=self._basis == "measured" and self._confidence is not None,
             previous=self._previous,
             changed_ago=None if self._changed_at is None else now - self._changed_at,
