@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 __all__ = ["hint", "parse"]
@@ -36,6 +35,8 @@ def parse(value: object, wall: float) -> float | None:
         return None
     else:
         return seconds if seconds >= 0 and math.isfinite(seconds) and not isinstance(value, bool) else None
+    from email.utils import parsedate_to_datetime  # seldom needed, and a sixth of the library's import time
+
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:
