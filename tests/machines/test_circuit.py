@@ -176,6 +176,7 @@ def test_late_results_change_nothing() -> None:
 def test_steering_by_hand() -> None:
     """Forced open refuses for ever, disabled admits and counts nothing, reset begins anew."""
     circuit = build()
+    assert circuit.retry_after(0) == 0
     assert circuit.force_open(0) == (State.CLOSED, State.FORCED_OPEN, Event.FORCE_OPEN, 1)
     assert circuit.admit(10**9 * S, never) is None
     assert circuit.retry_after(10**9 * S) is None
@@ -230,7 +231,7 @@ def test_the_snapshot_tells_it_in_seconds() -> None:
 def test_the_short_way_is_the_long_way(calls: list[tuple[str, int]]) -> None:
     """success() leaves a circuit exactly as settle(SUCCESS) does, whatever its window."""
     for window in ({"calls": 8}, {"calls": None, "span_ns": 3 * S}):
-        short, long = build(**window), build(**window)
+        short, long = (build(failure_rate=None, **window) for _ in range(2))
         now = 0
         for kind, step in calls:
             now += step
@@ -241,6 +242,15 @@ def test_the_short_way_is_the_long_way(calls: list[tuple[str, int]]) -> None:
                     outcome = {"S": SUCCESS, "F": FAILURE, "I": IGNORED}[kind]
                     circuit.settle(0, outcome, False, now, half)
             assert short.snapshot(now) == long.snapshot(now)
+
+
+def test_the_short_way_keeps_the_time() -> None:
+    """A success that came later than the others leaves the window later than they do."""
+    circuit = build(calls=None, span_ns=10 * S)
+    for now in (0, S - 1, S, 2 * S):
+        circuit.success(0, now)
+
+    assert [circuit.snapshot(now).total for now in (10 * S - 1, 10 * S, 11 * S, 12 * S)] == [4, 2, 1, 0]
 
 
 def test_ignored_calls_are_recorded_nowhere() -> None:

@@ -183,6 +183,8 @@ def test_traffic_comes_back_by_a_ramp() -> None:
     assert not circuit.open_gate
     assert circuit.admit(5 * S, lambda: 0.1) is None
     assert circuit.retry_after(5 * S) == S
+    assert circuit.retry_after(15 * S - 9) == 1
+    assert circuit.retry_after(15 * S) == 0
     assert circuit.admit(15 * S, never) is not None
     assert circuit.open_gate
     assert circuit.admit(6 * S, never) is not None

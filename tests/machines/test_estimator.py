@@ -290,3 +290,31 @@ def test_impatient_callers_are_no_blackout() -> None:
         estimator.refresh(second * SECOND)
     assert estimator.explain(120 * SECOND).basis != "blackout"
     assert estimator.ns <= 1.2 * before  # fewer samples, a wider bound
+
+
+def test_an_attempt_given_up_at_once_is_no_quick_answer() -> None:
+    """Age zero is cut off all the same."""
+    estimator = make(0.9)
+    for _ in range(100):
+        estimator.record(0, censored=True, now=0)
+    assert estimator._n_done == 0
+    assert estimator._pending.total() == 100
+
+
+@given(
+    st.lists(st.integers(MS, 100 * MS), min_size=30, max_size=60),
+    st.lists(st.integers(1, 200 * MS), max_size=100),
+    st.floats(0.5, 0.99),
+    st.floats(0.5, 0.99),
+)
+def test_also_with_attempts_cut_off_a_higher_share_never_means_less(
+    answers: list[int], ages: list[int], p: float, q: float
+) -> None:
+    """Losers of a hedge are cut off early: where they hide the quantile, it is at least the longest answer."""
+    found = []
+    for share in sorted((p, q)):
+        estimator = make(share, confidence=None, minimum=1)
+        estimator.absorb([*(-age for age in ages[:9]), *answers[:1], *(-age for age in ages[9:18]), *answers[1:]], 0)
+        estimator.refresh(0)
+        found.append(estimator.ns)
+    assert found == sorted(found)

@@ -19,7 +19,8 @@ The rules of this file:
 What is not elegant: ``open_gate``, ``generation``, ``counting``, ``run`` and ``window`` are public,
 so that a caller in a hurry can admit and settle a healthy call without calling a method. The
 circuit never rebinds its window. ``open_gate`` and then ``generation`` may even be read without the
-lock: at worst a call passes that came a moment before the trip, and its permit counts nowhere.
+lock. A permit taken at the very moment of a trip may then be of the generation before it or after;
+either counts nowhere, and the call is one that came a moment before.
 
 This file knows nothing of clocks, locks, listeners, exceptions or randomness: time is handed in as
 monotonic integer nanoseconds, chance as a function returning a number in [0, 1). What counts as a
@@ -214,9 +215,10 @@ class Circuit:
         old, new = self.state, TABLE[self.state].get(event)
         if new is None:
             return None
+        ramp = event is Event.RECOVERED and self.settings.ramp_ns > 0
+        self.open_gate = new is DISABLED or (new is CLOSED and not ramp)  # first: see above
         self.state = new
         self.generation += 1
-        self.open_gate = new is CLOSED or new is DISABLED
         self.counting = self.generation if new is CLOSED else -1
         self._since = now
         self._live.clear()
@@ -253,9 +255,7 @@ class Circuit:
         self._passed += 1
         if self._passed < self.settings.probes:
             return None
-        moved = self._move(Event.RECOVERED, now)
-        self.open_gate = self.settings.ramp_ns == 0
-        return moved
+        return self._move(Event.RECOVERED, now)
 
     def _too_bad(self, now: int) -> bool:
         settings = self.settings

@@ -109,7 +109,7 @@ class PercentileTimeout(TimeoutPart):
 
     def record(self, duration: int, now: int, *, censored: bool) -> None:
         """An attempt was answered after *duration* ns, or cut off (*censored*)."""
-        self._samples.append(-duration if censored else duration)
+        self._samples.append(-max(1, duration) if censored else duration)
         if now >= self.due:
             self.refresh(now)
 
