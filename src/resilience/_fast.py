@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ._runtime import Asyncio, Blocking, Call, drive
-from ._scope import SCOPE
+from ._scope import NOWHERE, SCOPE, Scope, tighter
 from ._story import Ticket, tell
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.token_bucket import TokenBucket
@@ -32,6 +32,7 @@ __all__ = ["build", "build_plain"]
 # The margin: a line stands where all its capital letters hold and none of its small ones do.
 #   N calls are counted    B breaker    S it watches for slow calls    L limiter    A timeout, handed over as argument
 #   T its latency is kept  D a budget is to be fed    C the clock is read before the call    E and after it
+#   X a deadline, to be seen by the code below
 # With W, ASYNC and AWAIT are the keywords; without, they are nothing.
 TEMPLATE = """\
      |ASYNC def resilient(*args, **kwargs):
@@ -67,11 +68,14 @@ L    |        free_lane()
 L    |    if not taken:
 L    |        return AWAIT rest(args, kwargs)
 A    |    kwargs[argument] = timeout.current
+X    |    token = set_scope(scope_from(began))
      |    try:
      |        result = AWAIT fn(*args, **kwargs)
      |    except BaseException as error:
+X    |        reset_scope(token)
      |        trouble = error
      |    else:
+X    |        reset_scope(token)
 E    |        ended = now()
 S    |        if ended - began >= slow_ns:
 S    |            slow(ended - began, result, permit, ended)
@@ -99,7 +103,7 @@ D    |            deposit()
      |        del trouble  # it holds this frame
 """
 
-_SHORT = {"retry", "fallback", "breaker", "limiter", "timeout"}
+_SHORT = {"retry", "fallback", "deadline", "breaker", "limiter", "timeout"}
 
 
 @cache
@@ -120,15 +124,15 @@ def _compiled(shape: str) -> CodeType:
 def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
     """The wrapper of a function or coroutine function."""
     plan = policy._plan
-    breaker, limiter, timeout, retry, budget = (
-        plan.breaker, plan.limiter, plan.timeout, plan.retry, plan.budget,
-    )  # fmt: skip
+    breaker, limiter, timeout = plan.breaker, plan.limiter, plan.timeout
+    retry, deadline, budget = plan.retry, plan.deadline, plan.budget
     if (
         not set(policy.parts) <= _SHORT
         or (retry is not None and retry.on_result is not None)
         or (breaker is not None and (type(breaker) is not CircuitBreaker or breaker.on_result is not None))
         or (limiter is not None and type(limiter) is not TokenBucket)
         or (timeout is not None and not timeout.shadow and (is_async or timeout.mode != "argument"))
+        or (deadline is not None and (deadline.shadow or is_async))
     ):
         return build_plain(policy, fn, is_async=is_async)
     argument = None if timeout is None or timeout.shadow else timeout.argument
@@ -143,8 +147,9 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         "A": argument is not None,
         "T": record is not None,
         "D": budget is not None,
-        "C": breaker is not None or limiter is not None or timeout is not None,
+        "C": breaker is not None or limiter is not None or timeout is not None or deadline is not None,
         "E": breaker is not None or record is not None,
+        "X": deadline is not None,
     }
     rest = _story_of(policy, fn, is_async=is_async)
 
@@ -152,15 +157,18 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         error: BaseException, permit: int, began: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if began is not None:
-            limit = None
+            limit = plan.limit(NOWHERE, began)
             if timeout is not None and argument is not None:
-                limit = timeout.limit(began, plan.who, 0)
+                limit = tighter(limit, timeout.limit(began, plan.who, 0))
                 del kwargs[argument]
             Ticket.resumed(plan, permit, began, limit).fail(error)
         if isinstance(error, Exception):
             return rest(args, kwargs, error, began)
         plan.stats.ended(error)
         raise error
+
+    def scope_from(began: int) -> Scope:
+        return Scope(plan.limit(NOWHERE, began))
 
     def slow(duration: int, result: object, permit: int, ended: int) -> None:
         assert isinstance(breaker, CircuitBreaker)
@@ -176,6 +184,9 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         "clock": plan.clock,
         "timeout": timeout,
         "argument": argument,
+        "set_scope": SCOPE.set,
+        "reset_scope": SCOPE.reset,
+        "scope_from": scope_from,
         "record": record,
     }
     if isinstance(breaker, CircuitBreaker):
