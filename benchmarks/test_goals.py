@@ -1,11 +1,13 @@
 """The happy path keeps to its goals, as ratios measured in one run.
 
 Machines are noisy, so the paths are timed in turn, many short rounds each, and the best round of each counts: noise
-only ever adds. A goal that is missed is measured again, a few times, before it counts as missed.
+only ever adds. A goal that is missed is measured again, some moments later, before it counts as missed, for a busy
+neighbour can spoil a whole second.
 """
 
 from __future__ import annotations
 
+import time
 import timeit
 from typing import TYPE_CHECKING
 
@@ -67,10 +69,11 @@ GOALS: dict[str, tuple[Callable[[], object], Callable[[], object], float]] = {
 def test_goal(goal: str, record_property: Callable[[str, object], None]) -> None:
     """The path costs at most its goal times the yardstick."""
     path, yardstick, most = GOALS[goal]
-    for _ in range(6):
+    for _ in range(10):
         found = ratio(path, yardstick)
         if found <= most:
             break
+        time.sleep(1.0)
     record_property("ratio", round(found, 2))
     print(f"{goal}: {found:.2f} times, at most {most}")
     assert found <= most, f"{goal}: {found:.2f} times, at most {most}"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import resilience as rs
+from resilience.machines.lane import Lane, Rate
 from resilience.testing import VirtualClock
 
 
@@ -260,6 +261,27 @@ def test_tasks_are_served_in_order_and_heavy_ones_are_not_overtaken() -> None:
 
     clock.run(main())
     assert served == [("heavy", 5.0), ("light", 6.0), ("last", 7.0)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 1, 1, 2]), st.integers(-2 * 10**9, 3 * 10**9)), max_size=60),
+    st.sampled_from([1, 3, 0.7, 1000]),
+)
+def test_try_acquire_is_what_the_machine_does(steps: list[tuple[int, int]], rate: float) -> None:
+    """What is written out for speed decides as the machine does, under any clock."""
+    clock = VirtualClock(start=100.0)
+    bucket = rs.TokenBucket(rate, burst=3, clock=clock)
+    lane = Lane(Rate(rate, burst=3))
+    guarded = rs.Policy(limiter=rs.TokenBucket(rate, burst=3, max_wait=0.0), clock=clock)(lambda: True)
+    short_way = Lane(Rate(rate, burst=3))
+    for n, gap in steps:
+        clock._ns += gap
+        assert bucket.try_acquire(n) == lane.take(n, clock.monotonic_ns())
+        try:
+            passed = guarded()
+        except rs.RateLimited:
+            passed = False
+        assert passed == short_way.take(1, clock.monotonic_ns())
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=20), st.integers(3, 5), st.sampled_from([1, 3, 0.5, 7]))

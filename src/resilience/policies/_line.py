@@ -86,9 +86,6 @@ class Line:
     def now(self) -> int:
         raise NotImplementedError
 
-    def take(self, n: int) -> bool:
-        raise NotImplementedError
-
     def book(self, n: int, most: int | None, waiter: object) -> tuple[bucket.Reservation | None, int, int]:
         """A reservation, or ``None`` and the ns it would have to wait; and the time it was made."""
         raise NotImplementedError

@@ -114,8 +114,6 @@ class KeyLimiter(Line):
         """Take *n* tokens now, or none and return False."""
         return self._family.try_acquire(self._key, n)
 
-    take = try_acquire
-
     @property
     def tokens(self) -> int:
         """Whole tokens that could be taken now."""

@@ -57,7 +57,7 @@ class TokenBucket(Limiter, Line):
     ) -> None:
         super().__init__(rate, per=per, burst=burst, max_wait=max_wait, name=name, shadow=shadow, clock=clock)
         self._lane = Lane(self._rate)
-        self.try_acquire = self.take = _taker(self)  # type: ignore[method-assign,assignment]
+        self.try_acquire = _taker(self)  # type: ignore[method-assign,assignment]
 
     def try_acquire(self, n: int = 1) -> bool:
         """Take *n* tokens now, or none and return False.
@@ -66,8 +66,6 @@ class TokenBucket(Limiter, Line):
             ConfigError: *n* is larger than the burst, and could never pass.
         """
         raise NotImplementedError  # each bucket has its own, see _taker()
-
-    take = try_acquire
 
     @property
     def tokens(self) -> int:
