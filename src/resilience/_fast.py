@@ -11,8 +11,11 @@ The source of each shape is compiled once, and registered so that tracebacks and
 
 from __future__ import annotations
 
+import inspect
 import linecache
-from functools import cache
+import re
+from functools import lru_cache
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ._runtime import Asyncio, Blocking, Call, drive
@@ -23,7 +26,6 @@ from .policies.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType
 
     from .policy import Policy
 
@@ -33,18 +35,20 @@ __all__ = ["build", "build_plain"]
 #   N calls are counted    B breaker    S it watches for slow calls    L limiter    A timeout, handed over as argument
 #   T its latency is kept  D a budget is to be fed    C the clock is read before the call    E and after it
 #   X a deadline, to be seen by the code below
-# With W, ASYNC and AWAIT are the keywords; without, they are nothing.
+#   G the function takes any arguments
+# With W, ASYNC and AWAIT are the keywords; without, they are nothing. The other words in capitals come from the
+# function's own signature. Names get a prefix, lest they meet a parameter's.
 TEMPLATE = """\
-     |ASYNC def resilient(*args, **kwargs):
+     |ASYNC def resilient(PARAMETERS):
 N    |    begin()
+A    |    if GIVEN:  # of two timeouts the smaller one counts
+A    |        return AWAIT rest(ARGS, ALL)
      |    if scope() is not None:
-     |        return AWAIT rest(args, kwargs)
+     |        return AWAIT rest(ARGS, KWARGS)
 B    |    if not circuit.open_gate:
-B    |        return AWAIT rest(args, kwargs)
+B    |        return AWAIT rest(ARGS, KWARGS)
 B    |    permit = circuit.generation
 b    |    permit = 0
-A    |    if kwargs and argument in kwargs:  # of two timeouts the smaller one counts
-A    |        return AWAIT rest(args, kwargs)
 C    |    now = clock.monotonic_ns
 C    |    began = now()
 c    |    began = None
@@ -66,11 +70,11 @@ L    |            lane.tat = tat
 L    |    finally:
 L    |        free_lane()
 L    |    if not taken:
-L    |        return AWAIT rest(args, kwargs)
-A    |    kwargs[argument] = timeout.current
+L    |        return AWAIT rest(ARGS, KWARGS)
+AG   |    kwargs[argument] = timeout.current
 X    |    token = set_scope(scope_from(began))
      |    try:
-     |        result = AWAIT fn(*args, **kwargs)
+     |        result = AWAIT fn(CALL)
      |    except BaseException as error:
 X    |        reset_scope(token)
      |        trouble = error
@@ -98,7 +102,7 @@ D    |        if bucket.level < bucket.full:
 D    |            deposit()
      |        return result
      |    try:
-     |        return AWAIT failed(trouble, permit, began, args, kwargs)
+     |        return AWAIT failed(trouble, permit, began, ARGS, KWARGS)
      |    finally:
      |        del trouble  # it holds this frame
 """
@@ -106,19 +110,80 @@ D    |            deposit()
 _SHORT = {"retry", "fallback", "deadline", "breaker", "limiter", "timeout"}
 
 
-@cache
-def _compiled(shape: str) -> CodeType:
-    """The code that defines the wrapper of policies with the parts *shape*."""
+_PREFIX = "_rs_"
+_LOCALS = ("permit", "now", "began", "unit", "tat", "taken", "token", "result", "error", "trouble", "ended", "window")
+_ANY = {"PARAMETERS": "*args, **kwargs", "CALL": "*args, **kwargs", "ARGS": "args", "KWARGS": "kwargs", "ALL": "kwargs"}
+
+
+def _signature(fn: Callable[..., Any], argument: str | None) -> tuple[dict[str, str], dict[str, Any]] | None:
+    """How a wrapper with exactly the parameters of *fn* takes them and hands them on, and their defaults by name.
+
+    Packing and unpacking any arguments costs more than all the bookkeeping of a retry. ``None``: *fn* takes any
+    arguments, or what it takes is not certain.
+    """
+    if not isinstance(fn, (FunctionType, MethodType)) or hasattr(fn, "__signature__"):
+        return None
+    header: list[str] = []
+    before: list[str] = []
+    named: list[str] = []
+    defaults: dict[str, Any] = {}
+    handed = must_have_default = star = False
+    for name, parameter in inspect.signature(fn, follow_wrapped=False).parameters.items():
+        kind, default = parameter.kind, parameter.default
+        if kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name.startswith(_PREFIX):
+            return None
+        if kind is parameter.POSITIONAL_ONLY or name == "BaseException":
+            return None  # rare, and awkward to hand on
+        if kind is parameter.KEYWORD_ONLY and not star:
+            star = True
+            header.append("*")
+        text = name
+        if name == argument:
+            handed = True
+            default = _UNSET
+        if default is not parameter.empty:
+            defaults[f"{_PREFIX}default_{name}"] = default
+            text += f"={_PREFIX}default_{name}"
+            must_have_default = True
+        elif must_have_default and not star:
+            return None  # the argument that is handed over has others without a default behind it
+        header.append(text)
+        if name != argument:
+            (named if handed or star else before).append(name)
+    if argument is not None and not handed:
+        return None
+    keywords = [f"{name}={name}" for name in named]
+    pairs = [f"{name!r}: {name}" for name in named]
+    words = {"PARAMETERS": ", ".join(header), "ARGS": "(" + "".join(f"{name}, " for name in before) + ")"}
+    words["KWARGS"] = words["ALL"] = "{" + ", ".join(pairs) + "}"
+    if argument is not None:
+        keywords.insert(0, f"{argument}={_PREFIX}timeout.current")
+        words["ALL"] = "{" + ", ".join([f"{argument!r}: {argument}", *pairs]) + "}"
+        words["GIVEN"] = f"{argument} is not {_PREFIX}default_{argument}"
+    words["CALL"] = ", ".join([*before, *keywords])
+    return words, defaults
+
+
+_UNSET = object()
+
+
+@lru_cache(maxsize=4096)
+def _compiled(shape: str, names: tuple[str, ...], words: tuple[tuple[str, str], ...]) -> CodeType:
+    """The code that defines the wrapper of policies with the parts *shape*, for functions of one signature."""
     lines = []
     for line in TEMPLATE.splitlines():
         margin, code = line.split("|", 1)
         if all((flag in shape) if flag.isupper() else (flag.upper() not in shape) for flag in margin.strip()):
-            for word in ("ASYNC ", "AWAIT "):
-                code = code.replace(word, word.lower() if "W" in shape else "")
             lines.append(code + "\n")
-    name = f"<resilience {shape or 'plain'}>"
-    linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
-    return compile("".join(lines), name, "exec")
+    source = "".join(lines)
+    for word in ("ASYNC ", "AWAIT "):
+        source = source.replace(word, word.lower() if "W" in shape else "")
+    # In one pass, so that nothing of the function's own is taken for a word of the template.
+    exchange = {name: _PREFIX + name for name in (*names, *_LOCALS)} | dict(words)
+    source = re.sub(r"(?<![.\w])\w+", lambda found: exchange.get(found[0], found[0]), source)
+    name = f"<resilience {shape}({dict(words)['PARAMETERS']})>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    return compile(source, name, "exec")
 
 
 def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
@@ -160,7 +225,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
             limit = plan.limit(NOWHERE, began)
             if timeout is not None and argument is not None:
                 limit = tighter(limit, timeout.limit(began, plan.who, 0))
-                del kwargs[argument]
+                kwargs.pop(argument, None)
             Ticket.resumed(plan, permit, began, limit).fail(error)
         if isinstance(error, Exception):
             return rest(args, kwargs, error, began)
@@ -205,9 +270,17 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         }
     if budget is not None:
         space |= {"bucket": budget._machine, "deposit": budget.deposit}
+    signature = _signature(fn, argument)
+    if signature is None:
+        flags["G"] = True
+        words = {**_ANY, "GIVEN": f"kwargs and {_PREFIX}argument in kwargs"}
+        defaults: dict[str, Any] = {}
+    else:
+        words, defaults = signature
     shape = "".join(flag for flag, holds in flags.items() if holds)
-    exec(_compiled(shape), space)  # noqa: S102 - the template above and nothing else
-    wrapper: Callable[..., Any] = space["resilient"]
+    named = {f"{_PREFIX}{name}": value for name, value in space.items()} | defaults
+    exec(_compiled(shape, tuple(space), tuple(words.items())), named)  # noqa: S102 - the template above and nothing else
+    wrapper: Callable[..., Any] = named["resilient"]
     return wrapper
 
 

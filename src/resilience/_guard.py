@@ -11,13 +11,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ._runtime import Asyncio, Blocking, drive
-from ._scope import NOWHERE, SCOPE, Scope
+from ._scope import NOWHERE, SCOPE, BlockScope
 from ._story import enter
 from .errors import ConfigError
 
 if TYPE_CHECKING:
     import asyncio
-    from contextvars import Token
     from types import TracebackType
     from typing import Self
 
@@ -43,8 +42,8 @@ class Attempt:
         "_loop",
         "_plan",
         "_result",
+        "_scope",
         "_ticket",
-        "_token",
         "_used",
         "number",
     )  # fmt: skip
@@ -55,7 +54,7 @@ class Attempt:
         self.number = number
         self._ticket: Ticket | None = None
         self._limit: Limit | None = None
-        self._token: Token[Scope | None] | None = None
+        self._scope: BlockScope | None = None
         self._cut: asyncio.Timeout | None = None
         self._result: Any = None
         self._used = False
@@ -96,18 +95,15 @@ class Attempt:
             if loop is not None:
                 loop.over = True
             raise
-        retrying = outer.retrying or self.number > 1
-        self._token = SCOPE.set(Scope(seen, self.number, retrying, outer.overrides))
+        self._scope = BlockScope(SCOPE.get(), seen, self.number)
+        SCOPE.set(self._scope)
 
     def _leave(self, error: BaseException | None) -> bool:
         """Settle; True if the loop makes another attempt, and the error is to be swallowed."""
-        ticket, token = self._ticket, self._token
+        ticket, scope = self._ticket, self._scope
         assert ticket is not None
-        assert token is not None
-        try:
-            SCOPE.reset(token)
-        except ValueError:  # the block was left in another context than it was entered in (a generator's)
-            SCOPE.set(None)
+        assert scope is not None
+        scope.close()
         if error is None:
             ticket.succeed(self._result)
         else:
@@ -197,7 +193,7 @@ class Attempts:
         plan.stats.begin()
 
     def _next(self) -> Attempt:
-        if self._attempt is not None and self._attempt._token is None:
+        if self._attempt is not None and self._attempt._scope is None:
             raise RuntimeError("the attempt was not used: write `for attempt in ...: with attempt: ...`")
         number = 1 if self._attempt is None else self._attempt.number + 1
         self._attempt = Attempt(self._plan, self, number)

@@ -26,8 +26,8 @@ def lint(plan: Plan, depth: int = 4) -> None:
         ConfigError: a part could never do what it is there for.
     """
     who = plan.who
-    timeout = None if plan.timeout is None else plan.timeout.most
-    deadline = None if plan.deadline is None else plan.deadline.seconds
+    timeout = None if plan.timeout is None or plan.timeout.shadow else plan.timeout.most
+    deadline = None if plan.deadline is None or plan.deadline.shadow else plan.deadline.seconds
     if timeout is not None and deadline is not None and timeout > deadline:
         raise ConfigError(
             f"{who}: timeout of one attempt ({timeout:g} s) is beyond the deadline of the whole call ({deadline:g} s), "

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .clock import Clock
 
-__all__ = ["NOWHERE", "SCOPE", "Limit", "Scope", "check_deadline", "current_attempt", "remaining"]
+__all__ = ["NOWHERE", "SCOPE", "BlockScope", "Limit", "Scope", "check_deadline", "current_attempt", "remaining"]
 
 
 class Limit:
@@ -85,6 +85,26 @@ class Scope:
     def within(self, limit: Limit | None) -> Scope:
         """This scope with another limit."""
         return Scope(limit, self.attempt, self.retrying, self.overrides)
+
+
+class BlockScope(Scope):
+    """The scope of a ``with`` block. Blocks that generators hold open need not end in the order they began in."""
+
+    __slots__ = ("_closed", "_outer")
+
+    def __init__(self, outer: Scope | None, limit: Limit | None, attempt: int) -> None:
+        known = outer or NOWHERE
+        super().__init__(limit, attempt, known.retrying or attempt > 1, known.overrides)
+        self._outer = outer
+        self._closed = False
+
+    def close(self) -> None:
+        """The block has ended: back to the innermost one that has not."""
+        self._closed = True
+        scope = SCOPE.get()
+        while isinstance(scope, BlockScope) and scope._closed:
+            scope = scope._outer
+        SCOPE.set(scope)
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("resilience", default=None)

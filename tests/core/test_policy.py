@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import itertools
 import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ def test_a_traceback_through_the_short_way_shows_its_source() -> None:
     with pytest.raises(KeyError) as caught:
         fails()
     text = "".join(traceback.format_exception(caught.value))
-    assert "result = fn(*args, **kwargs)" in text
+    assert "_rs_result = _rs_fn()" in text
     assert caught.value.__context__ is None
 
 
@@ -398,6 +399,24 @@ def test_blocks_held_open_by_generators_need_not_nest() -> None:
     assert (one.counters["in_use"], two.counters["in_use"]) == (0, 1)
     second.close()
     assert two.counters["in_use"] == 0
+
+
+def test_limits_of_blocks_that_do_not_nest_end_with_them() -> None:
+    """Whatever the order in which they are left, each limit is gone when its block is, and none stays."""
+    clock = VirtualClock()
+
+    def hold(seconds: float) -> Generator[None, None, None]:
+        with rs.Deadline(seconds, clock=clock):
+            yield
+
+    for order in itertools.permutations(range(3)):
+        held = [hold(seconds) for seconds in (9.0, 6.0, 3.0)]
+        for each in held:
+            next(each)
+        assert rs.remaining() == pytest.approx(3.0)
+        for index in order:
+            held[index].close()
+        assert rs.remaining() is None
 
 
 def test_what_a_block_cannot_do_is_said_with_the_idiom() -> None:
