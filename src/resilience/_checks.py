@@ -15,10 +15,13 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NS", "count", "flag", "function", "number", "one_of", "ratio", "seconds", "text", "to_ns"]
+__all__ = ["LONGEST", "NS", "count", "flag", "function", "number", "one_of", "ratio", "seconds", "text", "to_ns"]
 
 NS = 1_000_000_000
 """Nanoseconds in a second: points in time are integer nanoseconds inside the library."""
+
+LONGEST = 4e9
+"""The longest finite duration that is accepted, in seconds: more than a century, and safe to reckon with."""
 
 _F = TypeVar("_F")
 
@@ -40,10 +43,12 @@ def _real(name: str, value: object, allowed: str) -> float:
 
 
 def seconds(name: str, value: object, *, zero: bool = False, inf: bool = False) -> float:
-    """A duration in seconds: a number or a ``timedelta``; above zero, and finite unless *inf*."""
-    allowed = f"a number of seconds {'>= 0' if zero else '> 0'}{'' if inf else ', finite'}"
+    """A duration in seconds: a number or a ``timedelta``; above zero; at most `LONGEST`, or infinite if *inf*."""
+    allowed = f"a number of seconds {'>= 0' if zero else '> 0'} and <= {LONGEST:g}{', or inf' if inf else ''}"
     result = _real(name, value, allowed)
-    if math.isnan(result) or result < 0 or (result == 0 and not zero) or (not inf and result == math.inf):
+    if inf and result == math.inf:
+        return result
+    if not 0 <= result <= LONGEST or (result == 0 and not zero):  # NaN is refused by the first
         raise ConfigError(f"{name} must be {allowed}, not {value!r}")
     return result
 

@@ -7,41 +7,50 @@ caller, for dates.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
-__all__ = ["hint", "parse"]
+__all__ = ["LONGEST", "hint", "parse"]
+
+LONGEST = 2_147_483_648.0
+"""Seconds (68 years) that longer wishes are cut to; RFC 9111, section 1.2.2, has readers do so."""
+
+_SECONDS = re.compile(r"\s*\d+(\.\d*)?\s*", re.ASCII)
 
 
 def parse(value: object, wall: float) -> float | None:
     """Seconds to wait as asked by a Retry-After value: a number of seconds, or a date (RFC 9110, section 10.2.3).
 
     Args:
-        value: the header, or a number.
+        value: the header, a number, or a ``timedelta``.
         wall: seconds since 1970 now.
 
     Returns:
-        Seconds >= 0 (0 for a date that has passed), or ``None`` for what is neither.
+        Seconds from 0 (for a date that has passed) to `LONGEST`, or ``None`` for what is neither.
     """
-    if value is None:
-        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
     try:
-        seconds = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+        # Not whatever has __float__: a mock has, and asks for a second.
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(min(value, LONGEST)) if 0 <= value < math.inf else None
         if not isinstance(value, str):
             return None
+        if _SECONDS.fullmatch(value):
+            return min(float(value), LONGEST)
     except Exception:
         return None
-    else:
-        return seconds if seconds >= 0 and math.isfinite(seconds) and not isinstance(value, bool) else None
     from email.utils import parsedate_to_datetime  # seldom needed, and a sixth of the library's import time
 
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return max(0.0, date.timestamp() - wall)
+        return min(max(0.0, date.timestamp() - wall), LONGEST)
     except Exception:
         return None
 
@@ -73,10 +82,10 @@ def _get(thing: object, name: str) -> Any:
 
 
 def _aws_headers(response: object) -> object:
-    if not isinstance(response, dict):
+    try:
+        return response["ResponseMetadata"]["HTTPHeaders"] if isinstance(response, Mapping) else None
+    except Exception:
         return None
-    metadata = response.get("ResponseMetadata")
-    return metadata.get("HTTPHeaders") if isinstance(metadata, dict) else None
 
 
 def _header(headers: Any, name: str) -> object:

@@ -13,8 +13,9 @@ And Jitter", AWS Architecture Blog (2015).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
@@ -142,13 +143,13 @@ class Exponential:
         _jitter(self.jitter, decorrelated=True)
 
     def ceiling(self, n: int) -> float:
-        """Seconds before the *n*-th retry (from 1), before jitter."""
-        if self.factor == 1:
-            return self.base
-        # Compared as logarithms first, so that no power overflows however large n is.
-        if (n - 1) * math.log(self.factor) >= math.log(self.cap / self.base):
+        """Seconds that the wait before the *n*-th retry (from 1) does not exceed."""
+        try:
+            if self.jitter == "decorrelated":
+                return min(self.cap, self.base * 3.0**n)
+            return min(self.cap, self.base * self.factor ** (n - 1))
+        except OverflowError:  # beyond any cap
             return self.cap
-        return min(self.cap, self.base * self.factor ** (n - 1))
 
     def delays(self, random: Random) -> Iterator[float]:
         """See `Backoff`."""
@@ -194,21 +195,29 @@ def as_backoff(value: object) -> Backoff:
         TypeError: it is none of these.
         ConfigError: it is an iterator, which could serve one call only, or seconds out of range.
     """
-    if isinstance(value, Backoff) and not isinstance(value, type):
+    # A class has the method as well, but no settings: `backoff=Exponential` written for `backoff=Exponential(0.1)`.
+    if isinstance(value, type):
+        raise TypeError(f"backoff must be an object such as Exponential(0.1), not the class {value!r}")
+    if isinstance(value, Backoff):
         return value
     if isinstance(value, timedelta) or (hasattr(value, "__float__") and not isinstance(value, bool)):
         return Constant(_checks.seconds("backoff", value, zero=True))
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        if isinstance(value, Iterator):
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping, AbstractSet)):
+        if isinstance(value, Iterator) or iter(value) is iter(value):
             raise ConfigError(
                 f"backoff must not be an iterator, such as {value!r}: calls that run at the same time would share it "
                 "and take each other's waits; give a list, or a function of the retry's number"
             )
         if isinstance(value, (list, tuple)):
+            if not value:
+                raise ConfigError(f"backoff must hold at least one delay, not {value!r}; for no retry say attempts=1")
             for delay in value:
                 _checks.seconds("each delay of backoff", delay, zero=True)
         return _Listed(value)
     if callable(value):
+        # They return no seconds; found at the first failure, that would stand in for the caller's own error.
+        if any(kind(value) for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction)):
+            raise TypeError(f"backoff must be a plain function of the retry's number, not {value!r}")
         function: Any = value
         return _Computed(function)
     raise TypeError(f"backoff must be a Backoff, seconds, a list of seconds or a function, not {value!r}")

@@ -170,6 +170,11 @@ def test_every_public_class_that_is_configured_has_rows() -> None:
         (lambda: rs.Policy(hedge=rs.Hedge(1), timeout=1), "hedge"),
         (lambda: rs.Policy(hedge=rs.Hedge(1), deadline=1), "hedge"),
         (lambda: rs.Policy(retry=rs.TokenBucket(1)), "retry"),  # type: ignore[arg-type]
+        (lambda: rs.RetryBudget(1e308), "capacity"),
+        (lambda: rs.RetryBudget(per_success=0.0004), "per_success"),
+        (lambda: rs.RetryBudget(floor=1e-10), "floor"),
+        (lambda: rs.Timeout(1e300), "seconds"),
+        (lambda: rs.Retry(on=ValueError, backoff=1e300), "backoff"),
         (lambda: rs.override(nonsense=1), "nonsense"),
         (lambda: rs.override(retry=1), "retry"),
         (lambda: rs.Policy().override(retry=None), "no retry"),

@@ -99,6 +99,46 @@ def test_large_attempt_numbers_never_overflow(base: float, factor: float, cap: f
     assert all(map(math.isfinite, first(rs.Exponential(base, factor, cap=cap), 20)))
 
 
+@given(st.floats(5e-324, 1e-200), st.sampled_from(["full", "decorrelated"]), st.integers(1, 10**400))
+def test_tiny_bases_never_overflow(base: float, jitter: str, n: int) -> None:
+    """A cap that is more than the largest float times the base, and numbers no float holds, are no trouble either."""
+    assert 0 < rs.Exponential(base, cap=4e9, jitter=jitter).ceiling(n) <= 4e9
+
+
+def test_no_decorrelated_wait_exceeds_its_ceiling() -> None:
+    """The ceiling of the n-th wait is 3^n bases, up to the cap."""
+    backoff = rs.Exponential(0.1, cap=10.0, jitter="decorrelated")
+    for n, wait in enumerate(first(backoff, 8, lambda: 1 - 2**-53), start=1):
+        assert wait == pytest.approx(backoff.ceiling(n))
+
+
+async def no_seconds(_: int) -> float:
+    return 1.0
+
+
+def no_function(_: int) -> Any:
+    yield 1.0
+
+
+class OneRow:
+    """Gives everybody the same iterator."""
+
+    def __init__(self) -> None:
+        self.row = iter([1.0, 2.0])
+
+    def __iter__(self) -> Any:
+        return self.row
+
+
+@pytest.mark.parametrize(
+    "value", [rs.Exponential, {1.0, 2.0}, {1.0: 2.0}, "1", None, True, no_seconds, no_function, [], OneRow()]
+)
+def test_what_is_no_backoff_is_refused_when_it_is_given(value: Any) -> None:
+    """Not at the first failure, where it would stand in for the caller's own error."""
+    with pytest.raises((TypeError, rs.ConfigError), match="backoff must"):
+        as_backoff(value)
+
+
 def test_a_hundred_thousand_retries_are_no_trouble() -> None:
     """Also not by iterating."""
     for backoff in (rs.Exponential(0.1), rs.Exponential(0.1, jitter="decorrelated"), rs.Linear(0.1)):

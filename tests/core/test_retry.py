@@ -267,6 +267,18 @@ def test_rejections_are_retried_only_when_named() -> None:
     assert clock.sleeps == [pytest.approx(1.0)]  # the breaker says when, and is heard
 
 
+def test_a_backoff_of_the_users_that_fails_does_not_hide_the_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, the retrying ends, and the caller gets the error of the call; endless wishes are no trouble."""
+    with caplog.at_level(logging.ERROR, "resilience"), pytest.raises(ConnectionError) as caught:
+        rs.Retry(on=ConnectionError, backoff=lambda n: 1 / 0).call(Failing(5))
+    assert "the backoff failed" in caught.value.__notes__[0]
+    assert "no further attempt" in caplog.text
+    with pytest.raises(Busy):
+        rs.Retry(on=Busy, retry_after=lambda _: float("inf"), max_retry_after=float("inf"), elapsed=5.0).call(
+            Failing(5, Busy(None))
+        )
+
+
 def test_a_seed_repeats_the_jitter() -> None:
     """The same seed, the same waits."""
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 from email.utils import formatdate
+from types import MappingProxyType
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience._retry_after import hint, parse
+from resilience._retry_after import LONGEST, hint, parse
 
 WALL = 1_700_000_000.0
 
@@ -24,7 +27,9 @@ WALL = 1_700_000_000.0
         ("Tue Nov 14 22:14:20 2023", 60.0),  # asctime
         ("Tue, 14 Nov 2023 22:00:00 GMT", 0.0),  # has passed
         ("-1", None), ("soon", None), ("", None), (None, None), (math.nan, None), (math.inf, None), (True, None),
-        (object(), None), (b"5x", None),
+        (object(), None), (b"5x", None), (b"5", 5.0), (timedelta(seconds=5), 5.0), (timedelta(-1), None),
+        ("1e3", None), ("1_000", None), ("inf", None), (MagicMock(), None),
+        ("9" * 400, LONGEST), (1e308, LONGEST), (10**400, LONGEST),  # a server that says "never" is not asked at once
     ],
 )  # fmt: skip
 def test_all_forms_are_read(value: object, seconds: float | None) -> None:
@@ -69,6 +74,7 @@ class Thing(Exception):
         (Thing(response={"Error": {"Code": "Throttling"}}), None),
         (Thing(headers=17, response=None), None),
         (Thing(headers={3: "x", "Retry-After": None}), None),
+        (Thing(response=MappingProxyType({"ResponseMetadata": {"HTTPHeaders": {"retry-after": "4"}}})), 4.0),
     ],
 )  # fmt: skip
 def test_it_is_found_wherever_clients_put_it(error: Thing, seconds: float | None) -> None:
@@ -96,5 +102,13 @@ def test_objects_that_raise_are_no_trouble() -> None:
         def __float__(self) -> float:
             raise ZeroDivisionError
 
+    class HostileMapping(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise OSError(name)
+
+        def get(self, *_: Any) -> Any:
+            raise OSError
+
     assert hint(Hostile(), WALL) is None
+    assert hint(Thing(response=HostileMapping(ResponseMetadata={})), WALL) is None
     assert parse(HostileNumber(), WALL) is None

@@ -210,7 +210,9 @@ class Retry(Part):
             return hint(error, self._now.time())
         try:
             asked = self.retry_after(error)
-            return None if asked is None else _checks.seconds("retry_after", asked, zero=True, inf=True)
+            if asked is None:
+                return None
+            return min(_checks.seconds("retry_after", asked, zero=True, inf=True), _checks.LONGEST)
         except Exception:
             log.exception("retry_after=%r failed; ignored", self.retry_after)
             return None
@@ -301,6 +303,10 @@ class Series:
         except StopIteration:
             retry._count("exhausted")
             return None, "the backoff has no further delay"
+        except Exception:  # one of the user's own; the error of the call goes before it
+            log.exception("backoff=%r failed; no further attempt", retry.backoff)
+            retry._count("exhausted")
+            return None, "the backoff failed"
         if asked is not None:
             if asked > retry.max_retry_after:
                 retry._count("exhausted")

@@ -7,6 +7,7 @@ import threading
 from .. import _checks
 from .._part import Described
 from ..clock import Clock, system
+from ..errors import ConfigError
 from ..machines.budget import BudgetMachine
 
 __all__ = ["RetryBudget"]
@@ -42,8 +43,14 @@ class RetryBudget(Described):
         clock: Clock | None = None,
     ) -> None:
         self.capacity = _checks.number("capacity", capacity, minimum=1)
+        if self.capacity > 1e9:
+            raise ConfigError(f"capacity must be at most 1e9, not {capacity!r}")
         self.per_success = _checks.ratio("per_success", per_success, zero=True)
+        if 0 < self.per_success < 0.001:  # tokens are counted in thousandths
+            raise ConfigError(f"per_success must be 0 or at least 0.001, not {per_success!r}")
         self.floor = None if floor is None else _checks.seconds("floor", floor)
+        if self.floor is not None and self.floor < 1e-3:
+            raise ConfigError(f"floor must be at least a millisecond, not {floor!r}")
         if clock is not None and not isinstance(clock, Clock):
             raise TypeError(f"clock must be a Clock, not {clock!r}")
         self.clock = clock
