@@ -15,7 +15,20 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LONGEST", "NS", "count", "flag", "function", "number", "one_of", "ratio", "seconds", "text", "to_ns"]
+__all__ = [
+    "LONGEST",
+    "NS",
+    "count",
+    "flag",
+    "function",
+    "number",
+    "one_of",
+    "ratio",
+    "seconds",
+    "span",
+    "text",
+    "to_ns",
+]
 
 NS = 1_000_000_000
 """Nanoseconds in a second: points in time are integer nanoseconds inside the library."""
@@ -50,6 +63,14 @@ def seconds(name: str, value: object, *, zero: bool = False, inf: bool = False) 
         return result
     if not 0 <= result <= LONGEST or (result == 0 and not zero):  # NaN is refused by the first
         raise ConfigError(f"{name} must be {allowed}, not {value!r}")
+    return result
+
+
+def span(name: str, value: object) -> float:
+    """A duration that is reckoned with in whole nanoseconds: at least one of them."""
+    result = seconds(name, value)
+    if to_ns(result) < 1:
+        raise ConfigError(f"{name} must be at least a nanosecond, not {value!r}")
     return result
 
 

@@ -170,6 +170,8 @@ def test_every_public_class_that_is_configured_has_rows() -> None:
         (lambda: rs.Policy(hedge=rs.Hedge(1), timeout=1), "hedge"),
         (lambda: rs.Policy(hedge=rs.Hedge(1), deadline=1), "hedge"),
         (lambda: rs.Policy(retry=rs.TokenBucket(1)), "retry"),  # type: ignore[arg-type]
+        (lambda: rs.CircuitBreaker(window_seconds=1e-10), "window_seconds"),
+        (lambda: rs.CircuitBreaker(probe_timeout=1e-10), "probe_timeout"),
         (lambda: rs.RetryBudget(1e308), "capacity"),
         (lambda: rs.RetryBudget(per_success=0.0004), "per_success"),
         (lambda: rs.RetryBudget(floor=1e-10), "floor"),

@@ -101,6 +101,15 @@ def test_slow_calls_trip() -> None:
     assert State.OPEN is circuit.state
 
 
+def test_slow_calls_that_are_rare_do_not_trip() -> None:
+    """Three slow calls of eight are below one half; the fourth of eight reaches it."""
+    circuit = build(failure_rate=None, slow_rate=0.5)
+    for slow in (False, False, False, False, True, True, True):
+        assert call(circuit, 0, slow=slow) is None
+
+    assert call(circuit, 0, slow=True) is not None
+
+
 def test_without_a_slow_rate_no_call_is_slow() -> None:
     """Slowness that nobody asked about neither trips nor fails a probe, nor is it counted."""
     circuit = build()

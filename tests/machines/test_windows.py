@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -107,18 +108,27 @@ def test_a_clock_that_steps_back_changes_nothing(calls: list[Call], cells: int, 
     assert before == window.counts(now)
 
 
-@pytest.mark.parametrize("window", [CallWindow(5), TimeWindow(100)])
-@given(calls=CALLS)
-def test_clear_forgets_every_call(window: CallWindow | TimeWindow, calls: list[Call]) -> None:
-    """After clear() a window counts as a new one does."""
-    for _, failed, slow in calls:
-        window.record(10**6, failed, slow)
-    window.clear()
+@pytest.mark.parametrize("make", [lambda: CallWindow(5), lambda: TimeWindow(100)])
+@given(before=CALLS, after=CALLS)
+def test_clear_forgets_every_call(
+    make: Callable[[], CallWindow | TimeWindow], before: list[Call], after: list[Call]
+) -> None:
+    """After clear() a window counts as a new one does that was made at the same time."""
+    cleared, new = make(), make()
+    now = newest = 0
+    for step, failed, slow in before:
+        now += step
+        newest = max(newest, now)
+        feed(cleared, now, failed, slow)
+    cleared.clear()
+    new.counts(newest)
 
-    assert window.counts(10**6) == (0, 0, 0)
-    window.record(10**6, True, False)
-    assert window.counts(10**6) == (1, 1, 0)
-    assert window.n == 1
+    assert cleared.counts(newest) == (0, 0, 0)
+    for step, failed, slow in after:
+        now += step
+        for window in (cleared, new):
+            feed(window, now, failed, slow)
+        assert cleared.counts(now) == new.counts(now)
 
 
 def test_a_call_may_fail_slowly() -> None:

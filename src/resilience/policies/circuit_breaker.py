@@ -106,16 +106,16 @@ class CircuitBreaker(Part):
         self.minimum = _checks.count("minimum", minimum)
         self.consecutive = None if consecutive is None else _checks.count("consecutive", consecutive)
         self.slow_rate = None if slow_rate is None else _checks.ratio("slow_rate", slow_rate)
-        self.slow_call = None if slow_call is None else _checks.seconds("slow_call", slow_call)
+        self.slow_call = None if slow_call is None else _checks.span("slow_call", slow_call)
         self.window_calls = None if window_calls is None else _checks.count("window_calls", window_calls)
-        self.window_seconds = None if window_seconds is None else _checks.seconds("window_seconds", window_seconds)
-        self.open_for = _checks.seconds("open_for", open_for)
-        self.max_open = None if max_open is None else _checks.seconds("max_open", max_open)
+        self.window_seconds = None if window_seconds is None else _checks.span("window_seconds", window_seconds)
+        self.open_for = _checks.span("open_for", open_for)
+        self.max_open = None if max_open is None else _checks.span("max_open", max_open)
         self._longest = max(60.0, self.open_for) if self.max_open is None else self.max_open
         self.growth = _checks.number("growth", growth, minimum=1)
         self.jitter = _checks.ratio("jitter", jitter, zero=True, one=False)
         self.probes = _checks.count("probes", probes)
-        self.probe_timeout = _checks.seconds("probe_timeout", probe_timeout)
+        self.probe_timeout = _checks.span("probe_timeout", probe_timeout)
         self.ramp = _checks.seconds("ramp", ramp, zero=True)
         self.ramp_start = _checks.ratio("ramp_start", ramp_start)
         self.on = on
@@ -229,8 +229,8 @@ class CircuitBreaker(Part):
         """
         circuit = self._circuit
         if circuit.open_gate:
-            # Read without the lock. If the circuit trips in between, the permit is of either generation: the old one
-            # counts nowhere, the new one cannot be, for a trip closes the gate before it is visible here.
+            # Read without the lock. If the circuit trips in between, the permit is of the old generation or of the new
+            # one, and counts nowhere either way: the old one has passed, and an open circuit counts nothing.
             return circuit.generation
         moved = None
         with self._lock:
