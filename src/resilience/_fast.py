@@ -108,8 +108,7 @@ D    |            deposit()
 """
 
 _SHORT = {"retry", "fallback", "deadline", "breaker", "limiter", "timeout"}
-
-
+_UNSET = object()
 _PREFIX = "_rs_"
 _LOCALS = ("permit", "now", "began", "unit", "tat", "taken", "token", "result", "error", "trouble", "ended", "window")
 _ANY = {"PARAMETERS": "*args, **kwargs", "CALL": "*args, **kwargs", "ARGS": "args", "KWARGS": "kwargs", "ALL": "kwargs"}
@@ -162,9 +161,6 @@ def _signature(fn: Callable[..., Any], argument: str | None) -> tuple[dict[str, 
         words["GIVEN"] = f"{argument} is not {_PREFIX}default_{argument}"
     words["CALL"] = ", ".join([*before, *keywords])
     return words, defaults
-
-
-_UNSET = object()
 
 
 @lru_cache(maxsize=4096)
