@@ -51,7 +51,9 @@ def _real(name: str, value: object, allowed: str) -> float:
         raise TypeError(f"{name} must be {allowed}, not {value!r}")
     try:
         return float(value)
-    except OverflowError:
+    except TypeError:
+        raise TypeError(f"{name} must be {allowed}, not {value!r}") from None
+    except (OverflowError, ValueError):
         raise ConfigError(f"{name} must be {allowed}, not {value!r}") from None
 
 
@@ -111,7 +113,10 @@ def count(name: str, value: object, *, minimum: int = 1) -> int:
     allowed = f"a whole number >= {minimum}"
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be {allowed}, not {value!r}")
-    result = int(value.__index__())
+    try:
+        result = int(value.__index__())
+    except TypeError:
+        raise TypeError(f"{name} must be {allowed}, not {value!r}") from None
     if result < minimum:
         raise ConfigError(f"{name} must be {allowed}, not {value!r}")
     return result

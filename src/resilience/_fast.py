@@ -192,13 +192,14 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         or (retry is not None and retry.on_result is not None)
         or (breaker is not None and (type(breaker) is not CircuitBreaker or breaker.on_result is not None))
         or (limiter is not None and type(limiter) is not TokenBucket)
-        or (timeout is not None and not timeout.shadow and (is_async or timeout.mode != "argument"))
+        or (timeout is not None and (timeout.shadow or is_async or timeout.mode != "argument"))
         or (deadline is not None and (deadline.shadow or is_async))
     ):
         return build_plain(policy, fn, is_async=is_async)
     argument = None if timeout is None or timeout.shadow else timeout.argument
     record = None if timeout is None else timeout.recorder()
     slow_ns = None if breaker is None else breaker._slow_ns
+    clocked = retry is not None and (retry.elapsed is not None or retry.on_retry is not None)
     flags = {
         "W": is_async,
         "N": not policy.alone,
@@ -208,7 +209,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         "A": argument is not None,
         "T": record is not None,
         "D": budget is not None,
-        "C": breaker is not None or limiter is not None or timeout is not None or deadline is not None,
+        "C": clocked or any(part is not None for part in (breaker, limiter, timeout, deadline)),
         "E": breaker is not None or record is not None,
         "X": deadline is not None,
     }
@@ -223,10 +224,13 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
                 limit = tighter(limit, timeout.limit(began, plan.who, 0))
                 kwargs.pop(argument, None)
             Ticket.resumed(plan, permit, began, limit).fail(error)
-        if isinstance(error, Exception):
-            return rest(args, kwargs, error, began)
-        plan.stats.ended(error)
-        raise error
+        try:
+            if isinstance(error, Exception):
+                return rest(args, kwargs, error, began)
+            plan.stats.ended(error)
+            raise error
+        finally:
+            del error  # its traceback holds this frame
 
     def scope_from(began: int) -> Scope:
         return Scope(plan.limit(NOWHERE, began))
@@ -269,7 +273,9 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     signature = _signature(fn, argument)
     if signature is None:
         flags["G"] = True
-        words = {**_ANY, "GIVEN": f"kwargs and {_PREFIX}argument in kwargs"}
+        given = f"kwargs and {_PREFIX}argument in kwargs"
+        place = None if timeout is None or argument is None else timeout.position(fn)
+        words = {**_ANY, "GIVEN": given if place is None else f"{given} or {place} < len(args)"}
         defaults: dict[str, Any] = {}
     else:
         words, defaults = signature
@@ -308,6 +314,7 @@ def _story_of(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Call
         plan = policy._in_force()
         runtime = Asyncio(plan.clock) if is_async else Blocking(plan.clock)
         told = tell(plan, runtime, Call(fn, args, kwargs), failed, began)
+        del failed  # its traceback holds this frame
         return told if is_async else drive(told)
 
     return story

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ._runtime import Asyncio, Blocking, drive
-from ._scope import NOWHERE, SCOPE, BlockScope
+from ._scope import NOWHERE, SCOPE, BlockScope, current
 from ._story import enter
 from .errors import ConfigError
 
@@ -37,6 +37,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "_began",
         "_cut",
         "_limit",
         "_loop",
@@ -73,8 +74,9 @@ class Attempt:
         if self._used:
             raise RuntimeError("this attempt was made already; each block needs its own")
         self._used = True
+        self._began = runtime.clock.monotonic_ns()
         plan, loop = self._plan, self._loop
-        outer = SCOPE.get() or NOWHERE
+        outer = current() or NOWHERE
         now = runtime.clock.monotonic_ns()
         limit = plan.limit(outer, now) if loop is None else loop.limit
         if loop is None:
@@ -95,7 +97,7 @@ class Attempt:
             if loop is not None:
                 loop.over = True
             raise
-        self._scope = BlockScope(SCOPE.get(), seen, self.number)
+        self._scope = BlockScope(current(), seen, self.number)
         SCOPE.set(self._scope)
 
     def _leave(self, error: BaseException | None) -> bool:
@@ -112,8 +114,7 @@ class Attempt:
         if self._loop is not None:
             return self._loop.settled(error, self._result)
         if error is None:
-            now = plan.clock.monotonic_ns()
-            plan.went_well(now, now)
+            plan.went_well(self._began, plan.clock.monotonic_ns())
         else:
             plan.gave_up(self._limit, plan.clock.monotonic_ns())
             plan.stats.ended(error)
@@ -181,7 +182,7 @@ class Attempts:
         if plan.hedge is not None or plan.fallback is not None:
             raise ConfigError(f"{plan.who}: a loop of blocks cannot be hedged or fall back; use call()")
         self._plan = plan
-        outer = SCOPE.get() or NOWHERE
+        outer = current() or NOWHERE
         self._began = plan.clock.monotonic_ns()
         self.limit = plan.limit(outer, self._began)
         self._series: Series | None = plan.series(outer, self._began, self.limit)
@@ -202,15 +203,13 @@ class Attempts:
     def settled(self, error: BaseException | None, result: object) -> bool:
         """An attempt has ended; True if there will be another one."""
         now = self._plan.clock.monotonic_ns()
-        delay = None
         self.over = True  # also if the lines below raise
-        if error is None:
-            delay = None if self._series is None else self._series.after_result(result, now)
-            if delay is None and not (self._series and self._series.poor):
-                self._plan.went_well(self._began, now)
-        elif isinstance(error, Exception):
-            self.cut += isinstance(error, TimeoutError)
-            delay = None if self._series is None else self._series.after_error(error, now)
+        try:
+            delay = self._judge(error, result, now)
+        except Exception as wrapped:
+            self._plan.gave_up(self.limit, now)
+            self._plan.stats.ended(wrapped)
+            raise
         if delay is None:
             if error is not None:
                 self._plan.gave_up(self.limit, now)
@@ -220,6 +219,17 @@ class Attempts:
         self.over = False
         return True
 
+    def _judge(self, error: BaseException | None, result: object, now: int) -> float | None:
+        delay = None
+        if error is None:
+            delay = None if self._series is None else self._series.after_result(result, now)
+            if delay is None and not (self._series and self._series.poor):
+                self._plan.went_well(self._began, now)
+        elif isinstance(error, Exception):
+            self.cut += isinstance(error, TimeoutError)
+            delay = None if self._series is None else self._series.after_error(error, now)
+        return delay
+
     def __iter__(self) -> Attempts:
         return self
 
@@ -227,7 +237,12 @@ class Attempts:
         if self.over:
             raise StopIteration
         if self._attempt is not None and self._delay:
-            self._plan.clock.sleep(self._delay)
+            try:
+                self._plan.clock.sleep(self._delay)
+            except BaseException as error:
+                self.over = True
+                self._plan.stats.ended(error)
+                raise
         return self._next()
 
     def __aiter__(self) -> Attempts:
@@ -238,7 +253,12 @@ class Attempts:
         if self.over:
             raise StopAsyncIteration
         if self._attempt is not None and self._delay:
-            await self._plan.clock.asleep(self._delay)
+            try:
+                await self._plan.clock.asleep(self._delay)
+            except BaseException as error:
+                self.over = True
+                self._plan.stats.ended(error)
+                raise
         return self._next()
 
 

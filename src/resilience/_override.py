@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 from . import _checks
 from ._part import Part
 from ._plan import PARTS, Plan
-from ._scope import NOWHERE, SCOPE, Scope
+from ._scope import NOWHERE, SCOPE, BlockScope, current
 from .clock import system
 from .errors import ConfigError
 from .policies.timeout import Deadline, Timeout, TimeoutPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextvars import Token
     from types import TracebackType
 
     from .policy import Policy
@@ -65,14 +64,15 @@ class Override:
             as_part(kind, value)  # says what is wrong here, not at some call later
         self._target = target
         self._changes = dict(changes)
-        self._token: Token[Scope | None] | None = None
+        self._token: BlockScope | None = None
 
     def __enter__(self) -> None:
         if self._token is not None:
             raise RuntimeError("this override is in force already; make another one")
-        outer = SCOPE.get() or NOWHERE
+        outer = current() or NOWHERE
         overrides = (*outer.overrides, (self._target, self._changes))
-        self._token = SCOPE.set(Scope(outer.limit, outer.attempt, outer.retrying, overrides))
+        self._token = BlockScope(outer if outer is not NOWHERE else None, outer.limit, outer.attempt, overrides)
+        SCOPE.set(self._token)
 
     def __exit__(
         self,
@@ -81,7 +81,7 @@ class Override:
         traceback: TracebackType | None,
     ) -> None:
         assert self._token is not None
-        SCOPE.reset(self._token)
+        self._token.close()
         self._token = None
 
 

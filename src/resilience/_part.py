@@ -134,7 +134,9 @@ class Part(Described):
         if self._policy is None:
             from .policy import Policy
 
-            self._policy = Policy.of_part(self)
+            with self._lock:  # a block must find the policy again that it was begun with
+                if self._policy is None:
+                    self._policy = Policy.of_part(self)
         return self._policy
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:

@@ -103,11 +103,11 @@ class Plan:
             limit = tighter(limit, self.deadline.limit(now, self.who))
         return limit
 
-    def series(self, outer: Scope, now: int, limit: Limit | None) -> Series | None:
-        """The retrying of one call."""
+    def series(self, outer: Scope, now: int, limit: Limit | None, *, exact: bool = True) -> Series | None:
+        """The retrying of one call; *exact* if *now* is when it began, and not when its first attempt had failed."""
         if self.retry is None:
             return None
-        return Series(self.retry, self.who, now, limit, outer=outer.retrying)
+        return Series(self.retry, self.who, now, limit, outer=outer.retrying, exact=exact)
 
     def gave_up(self, limit: Limit | None, now: int) -> None:
         """A call failed; if it was out of time by then, that is the deadline's to count, whoever raised."""

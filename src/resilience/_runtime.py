@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import _workers
+from .errors import Boxed
 
 if TYPE_CHECKING:
     import asyncio
@@ -88,11 +89,8 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
         coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
-    except RuntimeError as error:
-        if isinstance(error.__cause__, StopIteration):
-            # PEP 479 turns a StopIteration of the caller's function into this; give theirs back.
-            raise error.__cause__ from None
-        raise
+    except Boxed as boxed:
+        raise boxed.error from None
     coroutine.close()
     raise RuntimeError("a blocking call tried to suspend; use the async form (acall, async with)")
 
@@ -134,13 +132,21 @@ class Blocking:
         return _ThreadWaiter(self.clock)
 
     async def attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
+        try:
+            return self._attempt(call, limit, timeout)
+        except StopIteration as error:
+            raise Boxed(error) from None
+
+    def _attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
         if limit is None or timeout is None or timeout.shadow or timeout.mode == "cooperative":
             return call.fn(*call.args, **call.kwargs)
         left = limit.left(self.clock.monotonic_ns())
         if timeout.mode == "argument":
-            given = call.kwargs.get(timeout.argument)
-            if isinstance(given, (int, float)):
-                left = min(left, given)  # the caller asked for less
+            place = timeout.position(call.fn)
+            if place is not None and place < len(call.args):
+                before, given, after = call.args[:place], call.args[place], call.args[place + 1 :]
+                return call.fn(*before, _less(left, given), *after, **call.kwargs)
+            left = _less(left, call.kwargs.get(timeout.argument))
             return call.fn(*call.args, **{**call.kwargs, timeout.argument: left})
         if timeout.mode is None:
             timeout.check(call.fn, is_async=False)
@@ -169,7 +175,10 @@ class Blocking:
                 elif job.error is None:
                     return job.result, index
             if not pending:
-                return jobs[0].outcome(), 0
+                try:
+                    return jobs[0].outcome(), 0
+                except StopIteration as error:
+                    raise Boxed(error) from None
             wait = delay if extra else None
             if limit is not None:
                 left = limit.left(self.clock.monotonic_ns())
@@ -185,6 +194,11 @@ class Blocking:
 
     async def result(self, value: Any) -> Any:
         return value
+
+
+def _less(left: float, given: object) -> float:
+    """What is handed over, where the caller asked for *given*."""
+    return min(left, given) if isinstance(given, (int, float)) else left
 
 
 class _TaskWaiter:

@@ -92,19 +92,34 @@ class BlockScope(Scope):
 
     __slots__ = ("_closed", "_outer")
 
-    def __init__(self, outer: Scope | None, limit: Limit | None, attempt: int) -> None:
+    def __init__(
+        self,
+        outer: Scope | None,
+        limit: Limit | None,
+        attempt: int,
+        overrides: tuple[tuple[object, Mapping[str, Any]], ...] | None = None,
+    ) -> None:
         known = outer or NOWHERE
-        super().__init__(limit, attempt, known.retrying or attempt > 1, known.overrides)
+        super().__init__(
+            limit, attempt, known.retrying or attempt > 1, known.overrides if overrides is None else overrides
+        )
         self._outer = outer
         self._closed = False
 
     def close(self) -> None:
         """The block has ended: back to the innermost one that has not."""
         self._closed = True
-        scope = SCOPE.get()
-        while isinstance(scope, BlockScope) and scope._closed:
-            scope = scope._outer
-        SCOPE.set(scope)
+        current()
+
+
+def current() -> Scope | None:
+    """The innermost scope that has not ended; those that have are forgotten here."""
+    scope = found = SCOPE.get()
+    while isinstance(found, BlockScope) and found._closed:
+        found = found._outer
+    if found is not scope:
+        SCOPE.set(found)
+    return found
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("resilience", default=None)
@@ -116,7 +131,7 @@ def remaining() -> float | None:
 
     Zero when it has passed. Hand it to whatever you call: ``http.get(url, timeout=remaining())``.
     """
-    scope = SCOPE.get()
+    scope = current()
     if scope is None or scope.limit is None:
         return None
     return max(0.0, scope.limit.left(scope.limit.clock.monotonic_ns()))
@@ -129,7 +144,7 @@ def check_deadline() -> None:
         TimedOut: the timeout of the attempt around this code has passed.
         DeadlineExceeded: the deadline around this code has passed.
     """
-    scope = SCOPE.get()
+    scope = current()
     if scope is not None and scope.limit is not None:
         now = scope.limit.clock.monotonic_ns()
         if now >= scope.limit.at:
@@ -138,5 +153,5 @@ def check_deadline() -> None:
 
 def current_attempt() -> int:
     """The number of the attempt this code runs in, from 1; 1 outside any retrying as well."""
-    scope = SCOPE.get()
+    scope = current()
     return 1 if scope is None else scope.attempt

@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._checks import NS
-from ._scope import NOWHERE, SCOPE, Scope, tighter
-from .errors import BulkheadFull, DeadlineExceeded, Rejected
+from ._scope import NOWHERE, SCOPE, Scope, current, tighter
+from .errors import Boxed, BulkheadFull, DeadlineExceeded, Rejected, unboxed
 from .machines.circuit import State
 
 if TYPE_CHECKING:
@@ -39,23 +39,30 @@ async def tell(
     try:
         result = await _repeat(plan, runtime, call, failed, began)
     except Exception as error:
-        plan.stats.ended(error)
-        if plan.fallback is None or not plan.fallback.covers(error):
-            raise
+        meant = unboxed(error)
+        try:
+            plan.stats.ended(meant)
+            if plan.fallback is None or not plan.fallback.covers(meant):
+                raise
+        finally:
+            del meant
         return await plan.fallback.answer(runtime, call)
     except BaseException as error:
         plan.stats.ended(error)
         raise
+    finally:
+        del failed  # its traceback holds this frame
     return result
 
 
 async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | None, began: int | None) -> Any:
     now = runtime.clock.monotonic_ns
-    outer = SCOPE.get() or NOWHERE
+    outer = current() or NOWHERE
+    exact = began is not None or failed is None  # the short way of a mere retry reads no clock
     if began is None:
         began = now()
     limit = plan.limit(outer, began)
-    series = plan.series(outer, began, limit)
+    series = plan.series(outer, began, limit, exact=exact)
     number, cut = 1, 0
     while True:
         token = None
@@ -64,7 +71,7 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
             token = SCOPE.set(Scope(limit, number, retrying, outer.overrides))
         try:
             if failed is not None:
-                raise failed
+                raise Boxed(failed) if isinstance(failed, StopIteration) else failed
             if limit is not None and now() >= limit.at:
                 raise limit.error(now())
             attempt = _once if plan.hedge is None else _hedged
@@ -72,7 +79,7 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
         except Exception as error:
             failed = None
             cut += isinstance(error, TimeoutError)  # ours, or that of a client which was handed the time
-            delay = None if series is None else series.after_error(error, now())
+            delay = None if series is None else series.after_error(unboxed(error), now())
             if delay is None:
                 plan.gave_up(limit, now())
                 raise
@@ -120,7 +127,7 @@ async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, c
     try:
         own = ticket.start(limit, cut)
         seen = ticket.seen(runtime, limit)
-        token = None if seen is limit else SCOPE.set((SCOPE.get() or NOWHERE).within(seen))
+        token = None if seen is limit else SCOPE.set((current() or NOWHERE).within(seen))
         try:
             result = await runtime.attempt(call, own, ticket.timeout)
         finally:
@@ -201,6 +208,7 @@ class Ticket:
 
     def fail(self, error: BaseException) -> None:
         """The attempt ended in *error*; also when it was cancelled, or never got as far as the call."""
+        error = unboxed(error)
         now = self._now()
         begun, limit = self._began is not None, self._limit
         duration = now - self._began if self._began is not None else 0

@@ -18,6 +18,8 @@ exception to that rule.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 __all__ = [
     "BulkheadFull",
     "CircuitOpen",
@@ -30,6 +32,9 @@ __all__ = [
     "RetriesExhausted",
     "TimedOut",
 ]
+
+
+_E = TypeVar("_E", bound=BaseException)
 
 
 class ResilienceError(Exception):
@@ -118,6 +123,19 @@ class ConfigError(ResilienceError, ValueError):
 
 class ResilienceWarning(UserWarning):
     """A setting that works but hardly does what was meant."""
+
+
+class Boxed(Exception):
+    """A StopIteration of the caller's on its way through coroutines, which cannot raise one (PEP 479)."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def unboxed(error: _E) -> _E | StopIteration:
+    """The error that is meant."""
+    return error.error if isinstance(error, Boxed) else error
 
 
 def _rebuild(kind: type[ResilienceError], args: tuple[object, ...], state: dict[str, object]) -> ResilienceError:

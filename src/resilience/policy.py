@@ -15,7 +15,7 @@ from ._part import Described, Part
 from ._plan import PARTS, Plan, Stats
 from ._registry import Registry, registry
 from ._runtime import Asyncio, Blocking, Call, drive
-from ._scope import SCOPE
+from ._scope import current
 from ._story import tell
 from .clock import Clock, system
 from .errors import ConfigError
@@ -180,7 +180,7 @@ class Policy(Described):
 
     def _in_force(self) -> Plan:
         """The plan for a call made here and now."""
-        scope = SCOPE.get()
+        scope = current()
         if scope is None or not scope.overrides:
             return self._plan
         return apply(self, self._plan, scope.overrides)

@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "_retry_after": set(),
     "_scope": {"_checks", "clock", "errors"},
     "_workers": set(),
-    "_runtime": {"_workers"},
+    "_runtime": {"_workers", "errors"},
     "_part": {"_checks", "clock", "errors"},
     "policies": {
         "_checks", "_hooks", "_part", "_retry_after", "_runtime", "_scope", "backoff", "clock", "errors", "machines",

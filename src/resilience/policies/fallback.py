@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from .._part import Part
-from ..errors import ConfigError, Rejected
+from ..errors import Boxed, ConfigError, Rejected
 from .retry import Failures
 
 if TYPE_CHECKING:
@@ -102,10 +102,12 @@ class Fallback(Part):
         for index, function in enumerate(self.functions):
             try:
                 result = await runtime.result(function(*call.args, **call.kwargs))
-            except Exception:
+            except Exception as error:
                 if index + 1 < len(self.functions) or self.has_value:
                     continue
                 self._count("failed")
+                if isinstance(error, StopIteration):
+                    raise Boxed(error) from None
                 raise
             self._count("answered")
             return result

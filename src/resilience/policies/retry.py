@@ -237,15 +237,18 @@ class Series:
     """
 
     __slots__ = (
-        "_began", "_delays", "_limit", "_outer", "_retry", "_tried", "_who", "number", "poor",
+        "_began", "_delays", "_exact", "_limit", "_outer", "_retry", "_tried", "_who", "number", "poor",
     )  # fmt: skip
 
-    def __init__(self, retry: Retry, who: str, began: int, limit: Limit | None, *, outer: bool) -> None:
+    def __init__(
+        self, retry: Retry, who: str, began: int, limit: Limit | None, *, outer: bool, exact: bool = True
+    ) -> None:
         self._retry = retry
         self._who = who
         self._began = began
         self._limit = limit
         self._outer = outer and not retry.nested
+        self._exact = exact
         self._delays: Iterator[float] | None = None
         self._tried: list[str] = []
         self.number = 1
@@ -350,7 +353,8 @@ class Series:
             return
         mark = f"resilience: {self._who}: "
         times = "1 attempt" if self.number == 1 else f"{self.number} attempts"
-        note = f"{mark}gave up after {times} in {(now - self._began) / NS:.3g} s: {reason}"
+        took = f" in {(now - self._began) / NS:.3g} s" if self._exact else ""
+        note = f"{mark}gave up after {times}{took}: {reason}"
         # Some errors cannot carry notes (frozen dataclasses); some are raised again and again, and collect none.
         with contextlib.suppress(Exception):
             kept = [n for n in getattr(error, "__notes__", ()) if not str(n).startswith(mark)]

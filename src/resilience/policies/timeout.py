@@ -100,6 +100,17 @@ class TimeoutPart(Part):
                 "name another one with argument=, or choose another mode"
             )
 
+    def position(self, fn: Callable[..., Any]) -> int | None:
+        """Where among the positional arguments of *fn* the parameter is that receives the time."""
+        try:
+            parameters = inspect.signature(fn).parameters
+        except (TypeError, ValueError):
+            return None
+        found = parameters.get(self.argument)
+        if found is None or found.kind is not found.POSITIONAL_OR_KEYWORD:
+            return None
+        return list(parameters).index(self.argument)
+
     def count(self, what: str) -> None:
         """Add one to a counter."""
         with self._lock:
