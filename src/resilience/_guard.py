@@ -74,10 +74,9 @@ class Attempt:
         if self._used:
             raise RuntimeError("this attempt was made already; each block needs its own")
         self._used = True
-        self._began = runtime.clock.monotonic_ns()
         plan, loop = self._plan, self._loop
         outer = current() or NOWHERE
-        now = runtime.clock.monotonic_ns()
+        self._began = now = runtime.clock.monotonic_ns()
         limit = plan.limit(outer, now) if loop is None else loop.limit
         if loop is None:
             plan.stats.begin()

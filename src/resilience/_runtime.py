@@ -142,7 +142,7 @@ class Blocking:
             return call.fn(*call.args, **call.kwargs)
         left = limit.left(self.clock.monotonic_ns())
         if timeout.mode == "argument":
-            place = timeout.position(call.fn)
+            place = timeout.position(call.fn) if call.args else None
             if place is not None and place < len(call.args):
                 before, given, after = call.args[:place], call.args[place], call.args[place + 1 :]
                 return call.fn(*before, _less(left, given), *after, **call.kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -11,40 +10,20 @@ import pytest
 
 import resilience as rs
 from resilience import Policy
+from together import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 THREADS = 16
 
 
-@pytest.fixture(autouse=True)
-def _switch_often() -> Iterator[None]:
-    """Let threads interrupt each other as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
+pytestmark = pytest.mark.usefixtures("switch_often")
 
 
 def together(work: Callable[[int], object], threads: int = THREADS) -> list[BaseException]:
-    """Run *work* in threads that start at the same moment; the errors they ended in."""
-    barrier = threading.Barrier(threads)
-    errors: list[BaseException] = []
-
-    def body(index: int) -> None:
-        barrier.wait()
-        try:
-            work(index)
-        except BaseException as error:
-            errors.append(error)
-
-    started = [threading.Thread(target=body, args=(index,)) for index in range(threads)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-    return errors
+    """The errors that some of many threads ended in."""
+    return outcomes(work, threads)[1]
 
 
 def test_threads_that_first_use_a_part_use_one_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

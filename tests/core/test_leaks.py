@@ -213,6 +213,7 @@ def test_a_call_that_waited_does_not_go_to_a_circuit_that_opened_meanwhile() -> 
     async def failing() -> None:
         nonlocal sent
         sent += 1
+        await asyncio.sleep(0.1)  # so that the others stand in line when the circuit opens
         raise ConnectionError
 
     async def main() -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -12,40 +11,20 @@ import pytest
 import resilience as rs
 from resilience.machines.circuit_types import State
 from resilience.testing import VirtualClock
+from together import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 THREADS = 32
 
 
-@pytest.fixture(autouse=True)
-def _switch_often() -> Iterator[None]:
-    """Let threads interrupt each other as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
+pytestmark = pytest.mark.usefixtures("switch_often")
 
 
 def together(work: Callable[[int], Any], threads: int = THREADS) -> list[Any]:
-    """Run *work* in many threads that start at the same moment; what each returned. An error in one is raised."""
-    barrier = threading.Barrier(threads)
-    results: list[Any] = [None] * threads
-    errors: list[BaseException] = []
-
-    def body(index: int) -> None:
-        try:
-            barrier.wait()
-            results[index] = work(index)
-        except BaseException as error:
-            errors.append(error)
-
-    started = [threading.Thread(target=body, args=(index,)) for index in range(threads)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
+    """What each of many threads returned. An error in one is raised."""
+    results, errors = outcomes(work, threads)
     if errors:
         raise errors[0]
     return results

@@ -83,7 +83,8 @@ def test_the_open_time_is_the_formula(base: int, more: int, growth: float, jitte
     exact = min(Fraction(base + more), base * Fraction(growth) ** k)
     exact *= 1 + Fraction(jitter) * (2 * Fraction(u) - 1)
 
-    assert s.open_time(k, u) == pytest.approx(float(exact), rel=1e-9, abs=2)
+    # Rounded down twice, once before a factor of up to 1.9: less than 2.9 ns in all.
+    assert s.open_time(k, u) == pytest.approx(float(exact), rel=1e-9, abs=2.9)
     assert 0 < s.open_time(k, u) <= (base + more) * (1 + jitter) + 1
 
 
