@@ -22,6 +22,7 @@ from ._runtime import Asyncio, Blocking, Call, drive
 from ._scope import NOWHERE, SCOPE, Scope, tighter
 from ._story import Ticket, tell
 from .policies.circuit_breaker import CircuitBreaker
+from .policies.retry import Retry
 from .policies.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     retry, deadline, budget = plan.retry, plan.deadline, plan.budget
     if (
         not set(policy.parts) <= _SHORT
-        or (retry is not None and retry.on_result is not None)
+        or (retry is not None and (type(retry) is not Retry or retry.on_result is not None))
         or (breaker is not None and (type(breaker) is not CircuitBreaker or breaker.on_result is not None))
         or (limiter is not None and type(limiter) is not TokenBucket)
         or (timeout is not None and (timeout.shadow or is_async or timeout.mode != "argument"))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ._scope import tighter
 from .errors import Rejected, TimedOut
-from .policies.retry import Series
 
 if TYPE_CHECKING:
+    from ._runtime import Call
     from ._scope import Limit, Scope
     from .clock import Clock
     from .policies.bulkhead import Bulkhead
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .policies.hedge import Hedge
     from .policies.keyed_token_bucket import KeyedTokenBucket
     from .policies.per_key import PerKey
-    from .policies.retry import Retry
+    from .policies.retry import Retry, Series
     from .policies.timeout import Deadline, TimeoutPart
     from .policies.token_bucket import TokenBucket
 
@@ -103,11 +103,13 @@ class Plan:
             limit = tighter(limit, self.deadline.limit(now, self.who))
         return limit
 
-    def series(self, outer: Scope, now: int, limit: Limit | None, *, exact: bool = True) -> Series | None:
+    def series(
+        self, outer: Scope, now: int, limit: Limit | None, *, exact: bool = True, call: Call | None = None
+    ) -> Series | None:
         """The retrying of one call; *exact* if *now* is when it began, and not when its first attempt had failed."""
         if self.retry is None:
             return None
-        return Series(self.retry, self.who, now, limit, outer=outer.retrying, exact=exact)
+        return self.retry.series(self.who, now, limit, outer=outer.retrying, exact=exact, call=call)
 
     def gave_up(self, limit: Limit | None, now: int) -> None:
         """A call failed; if it was out of time by then, that is the deadline's to count, whoever raised."""

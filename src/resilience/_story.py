@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._runtime import Call, Runtime
     from ._scope import Limit
     from .machines.circuit import Permit
+    from .policies._line import Line
     from .policies.bulkhead import Bulkhead
     from .policies.circuit_breaker import CircuitBreaker
 
@@ -62,7 +63,7 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
     if began is None:
         began = now()
     limit = plan.limit(outer, began)
-    series = plan.series(outer, began, limit, exact=exact)
+    series = plan.series(outer, began, limit, exact=exact, call=call)
     number, cut = 1, 0
     while True:
         token = None
@@ -82,6 +83,8 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
             delay = None if series is None else series.after_error(unboxed(error), now())
             if delay is None:
                 plan.gave_up(limit, now())
+                if series is not None and series.parting:
+                    await runtime.sleep(series.parting)
                 raise
         else:
             delay = None if series is None else series.after_result(result, now())
@@ -143,7 +146,7 @@ async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, c
 class Ticket:
     """What one attempt holds, from its admission until it is settled. Belongs to one call, hence no lock."""
 
-    __slots__ = ("_began", "_breaker", "_bulkhead", "_limit", "_now", "_permit", "_plan", "timeout")
+    __slots__ = ("_began", "_breaker", "_bulkhead", "_limit", "_limiter", "_now", "_permit", "_plan", "timeout")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -151,6 +154,7 @@ class Ticket:
         self._breaker: CircuitBreaker | None = None
         self._permit: Permit | None = None
         self._bulkhead: Bulkhead | None = None
+        self._limiter: Line | None = None
         self._began: int | None = None
         self._limit: Limit | None = None
         self.timeout = plan.timeout
@@ -196,6 +200,8 @@ class Ticket:
             self._breaker.succeed(self._permit, duration, result, now)
         if self._bulkhead is not None:
             self._bulkhead.leave()
+        if self._limiter is not None:
+            self._limiter.heard(None, now)
         timeout = self.timeout
         if timeout is None:
             return
@@ -227,6 +233,8 @@ class Ticket:
             self._breaker.fail(self._permit, duration, error, now, ours=ours)
         if self._bulkhead is not None:
             self._bulkhead.leave()
+        if self._limiter is not None and isinstance(error, Exception) and not ours:
+            self._limiter.heard(error, now)
 
 
 async def enter(plan: Plan, runtime: Runtime, call: Call | None, limit: Limit | None) -> Ticket:
@@ -244,6 +252,8 @@ async def enter(plan: Plan, runtime: Runtime, call: Call | None, limit: Limit | 
             limiter = plan.limiter.of(call)
             if not limiter.try_acquire():
                 waited = await limiter.enter(runtime, who, limit)
+            if limiter.learns:
+                ticket._limiter = limiter
         if plan.bulkhead is not None:
             bulkhead = plan.bulkhead.of(call)
             if bulkhead.try_enter():

@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
         "_checks", "_hooks", "_part", "_retry_after", "_runtime", "_scope", "backoff", "clock", "errors", "machines",
         "policies",
     },
-    "_plan": {"_scope", "errors", "policies"},
+    "_plan": {"_scope", "errors"},
     "_story": {"_checks", "_scope", "errors", "machines"},
     "_guard": {"_runtime", "_scope", "_story", "errors"},
     "_fast": {"_runtime", "_scope", "_story", "policies"},

@@ -6,7 +6,7 @@ The pure machine (`resilience.machines.bucket`) promises moments; here they are 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from .. import _checks
 from .._checks import NS, to_ns
@@ -82,6 +82,12 @@ class Reservation:
 
 class Line:
     """How one waits for tokens, whether from the one bucket or from that of a key."""
+
+    learns: ClassVar[bool] = False
+    """Whether it wants to hear how the attempts it let pass came out."""
+
+    def heard(self, error: Exception | None, now: int) -> None:
+        """An attempt it let pass came out well, or in *error*; only asked where it learns."""
 
     def now(self) -> int:
         raise NotImplementedError

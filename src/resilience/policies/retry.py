@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from .._guard import Attempt
+    from .._runtime import Call
     from .._scope import Limit
     from ..clock import Clock
 
@@ -223,6 +224,12 @@ class Retry(Part):
         if self._budget is not None:
             self._budget.adopt(clock)
 
+    def series(
+        self, who: str, began: int, limit: Limit | None, *, outer: bool, exact: bool = True, call: Call | None = None
+    ) -> Series:
+        """The retrying of one call, begun at *began*; *outer* says that a call around it is being retried."""
+        return Series(self, who, began, limit, outer=outer, exact=exact)
+
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._alone())
 
@@ -237,7 +244,8 @@ class Series:
     """
 
     __slots__ = (
-        "_began", "_delays", "_exact", "_limit", "_outer", "_retry", "_tried", "_who", "number", "poor",
+        "_began", "_delays", "_exact", "_limit", "_outer", "_retry", "_tried", "_who", "number",
+        "parting", "poor",
     )  # fmt: skip
 
     def __init__(
@@ -254,15 +262,17 @@ class Series:
         self.number = 1
         self.poor = False
         """Whether the result the call ends with was not good enough."""
+        self.parting = 0.0
+        """Seconds to wait before the error is raised, where giving up at once would make callers call at once again."""
 
     def after_error(self, error: Exception, now: int) -> float | None:
         """Seconds to wait before the next attempt, or ``None``: raise *error*."""
         retry = self._retry
-        if not retry._failures.cover(error):
+        if not self._covers(error):
             if self._tried:
                 self._close(error, now, "this error is not retried")
             return None
-        delay, reason = self._next(now, None if retry.retry_after is None else retry._hint(error))
+        delay, reason = self._next(now, error)
         if delay is None:
             self._close(error, now, reason)
             if retry.wrap and not retry.shadow:
@@ -287,7 +297,11 @@ class Series:
         self._proceed(now, delay, None, result)
         return delay
 
-    def _next(self, now: int, asked: float | None) -> tuple[float | None, str]:
+    def _covers(self, error: Exception) -> bool:
+        """Whether *error* is worth another attempt."""
+        return self._retry._failures.cover(error)
+
+    def _next(self, now: int, error: Exception | None) -> tuple[float | None, str]:
         """The wait, or why there is none. Cheap refusals come first; the budget is asked last, for it pays."""
         retry = self._retry
         if retry.attempts is not None and self.number >= retry.attempts:
@@ -299,23 +313,10 @@ class Series:
         if retry.shadow:
             retry._count("shadow")
             return None, "shadow"
-        if self._delays is None:
-            self._delays = retry._backoff.delays(retry._random)
-        try:
-            delay = next(self._delays)
-        except StopIteration:
+        delay, reason = self._delay(error)
+        if delay is None:
             retry._count("exhausted")
-            return None, "the backoff has no further delay"
-        except Exception:  # one of the user's own; the error of the call goes before it
-            log.exception("backoff=%r failed; no further attempt", retry.backoff)
-            retry._count("exhausted")
-            return None, "the backoff failed"
-        if asked is not None:
-            if asked > retry.max_retry_after:
-                retry._count("exhausted")
-                return None, f"the server asks to wait {asked:g} s"
-            # At least what was asked for, and jitter above it, or all clients come back at once.
-            delay += max(0.0, asked)
+            return None, reason
         at = now + round(delay * NS)
         if retry.elapsed is not None and at >= self._began + round(retry.elapsed * NS):
             retry._count("exhausted")
@@ -323,10 +324,34 @@ class Series:
         if self._limit is not None and at >= self._limit.at:
             retry._count("exhausted")
             return None, "the deadline would pass before the next attempt"
-        if retry._budget is not None and not retry._budget.withdraw():
+        if not self._pay(error, delay):
             retry._count("refused_by_budget")
             return None, "the retry budget is spent"
         return delay, ""
+
+    def _delay(self, error: Exception | None) -> tuple[float | None, str]:
+        """Seconds by the backoff and the server's wish, or why there is no such wait."""
+        retry = self._retry
+        if self._delays is None:
+            self._delays = retry._backoff.delays(retry._random)
+        try:
+            delay = next(self._delays)
+        except StopIteration:
+            return None, "the backoff has no further delay"
+        except Exception:  # one of the user's own; the error of the call goes before it
+            log.exception("backoff=%r failed; no further attempt", retry.backoff)
+            return None, "the backoff failed"
+        asked = None if error is None or retry.retry_after is None else retry._hint(error)
+        if asked is not None:
+            if asked > retry.max_retry_after:
+                return None, f"the server asks to wait {asked:g} s"
+            # At least what was asked for, and jitter above it, or all clients come back at once.
+            delay += max(0.0, asked)
+        return delay, ""
+
+    def _pay(self, error: Exception | None, delay: float) -> bool:
+        """Whether the budget grants the retry that is to follow after *delay* seconds."""
+        return self._retry._budget is None or self._retry._budget.withdraw()
 
     def _proceed(self, now: int, delay: float, error: Exception | None, result: object) -> None:
         retry = self._retry
