@@ -23,8 +23,10 @@ from .errors import (
     RetriesExhausted,
     TimedOut,
 )
+from .machines.adaptive_rate import RateChange
 from .machines.circuit_types import State, Transition
 from .policies._line import Reservation
+from .policies.adaptive_token_bucket import AdaptiveTokenBucket
 from .policies.bulkhead import Bulkhead
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.fallback import Fallback
@@ -39,6 +41,7 @@ from .policies.token_bucket import TokenBucket
 from .policy import Policy
 
 __all__ = [
+    "AdaptiveTokenBucket",
     "Attempt",
     "Backoff",
     "Bulkhead",
@@ -58,6 +61,7 @@ __all__ = [
     "PerKey",
     "PercentileTimeout",
     "Policy",
+    "RateChange",
     "RateLimited",
     "Registry",
     "Rejected",

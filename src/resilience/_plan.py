@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._runtime import Call
     from ._scope import Limit, Scope
     from .clock import Clock
+    from .policies.adaptive_token_bucket import AdaptiveTokenBucket
     from .policies.bulkhead import Bulkhead
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.fallback import Fallback
@@ -75,7 +76,7 @@ class Plan:
         retry: Retry | None = None,
         hedge: Hedge | None = None,
         breaker: CircuitBreaker | PerKey[CircuitBreaker] | None = None,
-        limiter: TokenBucket | KeyedTokenBucket | None = None,
+        limiter: TokenBucket | KeyedTokenBucket | PerKey[AdaptiveTokenBucket] | None = None,
         bulkhead: Bulkhead | PerKey[Bulkhead] | None = None,
         timeout: TimeoutPart | None = None,
     ) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from .policies.adaptive_token_bucket import AdaptiveTokenBucket
     from .policies.bulkhead import Bulkhead
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.fallback import Fallback
@@ -80,7 +81,7 @@ class Policy(Described):
         retry: Retry | None = None,
         hedge: Hedge | None = None,
         breaker: CircuitBreaker | PerKey[CircuitBreaker] | None = None,
-        limiter: TokenBucket | KeyedTokenBucket | None = None,
+        limiter: TokenBucket | KeyedTokenBucket | PerKey[AdaptiveTokenBucket] | None = None,
         bulkhead: Bulkhead | PerKey[Bulkhead] | None = None,
         fallback: Fallback | None = None,
         clock: Clock | None = None,

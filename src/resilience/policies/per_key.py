@@ -1,4 +1,4 @@
-"""One breaker or bulkhead for each key, so that one dead shard does not close the other nine."""
+"""One breaker, bulkhead or adaptive limiter for each key, so that one dead shard does not close the other nine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .._part import Part
 from ..clock import system
 from ..errors import ConfigError
 from ..machines.circuit import State
+from .adaptive_token_bucket import AdaptiveTokenBucket
 from .bulkhead import Bulkhead
 from .circuit_breaker import CircuitBreaker
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PerKey"]
 
-T = TypeVar("T", CircuitBreaker, Bulkhead)
+T = TypeVar("T", CircuitBreaker, Bulkhead, AdaptiveTokenBucket)
 
 _LOOK = 8  # how many of the least used are looked at for one that can go without loss
 
@@ -30,9 +31,10 @@ class PerKey(Part, Generic[T]):
 
     ``PerKey(CircuitBreaker(...), key=lambda shard, *args: shard)`` stands in a policy where a circuit breaker would.
     The part of one key is ``family[key]``. At most *max_keys* are kept: the least recently used goes first, and among
-    these one that is at rest (a closed circuit, an empty bulkhead) before one that is not.
+    these one that is at rest (a closed circuit, an empty bulkhead, an adaptive limiter that does not limit or whose
+    bucket is full) before one that is not.
 
-    For rate limits by key use `KeyedTokenBucket`, which is far smaller.
+    For fixed rate limits by key use `KeyedTokenBucket`, which is far smaller.
 
     Args:
         template: what each key gets a copy of; itself it stays unused.
@@ -48,9 +50,11 @@ class PerKey(Part, Generic[T]):
     no_block = "the key comes from a call's arguments; use `with {0}[key]: ...`"
 
     def __init__(self, template: T, *, key: Callable[..., Hashable], max_keys: int = 10_000) -> None:
-        if not isinstance(template, (CircuitBreaker, Bulkhead)):
+        if not isinstance(template, (CircuitBreaker, Bulkhead, AdaptiveTokenBucket)):
             hint = "; use KeyedTokenBucket" if getattr(template, "kind", "") == "limiter" else ""
-            raise TypeError(f"template must be a CircuitBreaker or a Bulkhead, not {template!r}{hint}")
+            raise TypeError(
+                f"template must be a CircuitBreaker, a Bulkhead or an AdaptiveTokenBucket, not {template!r}{hint}"
+            )
         super().__init__(name=template.name, clock=template.clock)
         self.template: T = template
         self.kind = template.kind  # type: ignore[misc]
@@ -86,8 +90,7 @@ class PerKey(Part, Generic[T]):
         self._evicted += 1
         oldest = [key for key, _ in zip(self._parts, range(_LOOK), strict=False)]
         for key in oldest:
-            part = self._parts[key]
-            if (part.state is State.CLOSED) if isinstance(part, CircuitBreaker) else not part._gate.inside:
+            if _at_rest(self._parts[key]):
                 del self._parts[key]
                 return
         del self._parts[oldest[0]]
@@ -112,3 +115,12 @@ class PerKey(Part, Generic[T]):
             for name, value in part.counters.items():
                 total[name] = total.get(name, 0) + value
         return total
+
+
+def _at_rest(part: CircuitBreaker | Bulkhead | AdaptiveTokenBucket) -> bool:
+    """Whether dropping it loses little."""
+    if isinstance(part, CircuitBreaker):
+        return part.state is State.CLOSED
+    if isinstance(part, Bulkhead):
+        return not part._gate.inside
+    return part.idle
