@@ -11,7 +11,7 @@ STAMPS := $(VENV)/stamps
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types unit docs package bench format clean
+.PHONY: help demo test lint types unit versions docs package bench format clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -19,7 +19,7 @@ help: ## list the commands
 demo: $(STAMPS)/demo ## see an AWS client survive a brown-out, throttling and an outage
 	@$(BIN)/resilience demo
 
-test: lint types unit docs package ## every check
+test: lint types unit versions docs package ## every check
 
 lint: $(STAMPS)/dev ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -28,12 +28,16 @@ lint: $(STAMPS)/dev ## ruff: rules and format
 types: $(STAMPS)/dev ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(STAMPS)/dev ## the tests, with branch coverage, and the goals of the happy path
+unit: $(STAMPS)/dev $(STAMPS)/dynalite ## the tests, with branch coverage, and the goals of the happy path
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest --benchmark-disable benchmarks
+
+versions: $(STAMPS)/test-oldest $(STAMPS)/test-aio $(STAMPS)/dynalite ## AWS clients on the oldest boto3, and on aiobotocore
+	$(VENV)/test-oldest/bin/python -m pytest -q tests/aws
+	$(VENV)/test-aio/bin/python -m pytest -q tests/aio
 
 docs: $(STAMPS)/dev ## build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -67,6 +71,22 @@ venv-package:
 	sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
 	echo "installing python$$version-venv"; \
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python$$version-venv >/dev/null
+
+# A second DynamoDB, for the tests; it is a package of Node.js.
+$(STAMPS)/dynalite: $(BIN)/python
+	@if command -v npm >/dev/null; then \
+		echo "installing dynalite into $(VENV)/node"; \
+		npm install --prefix $(VENV)/node --no-audit --no-fund --silent dynalite@4.0.0; \
+	else echo 'no npm here: the tests against dynalite will be skipped' >&2; fi
+	@mkdir -p $(STAMPS) && touch $@
+
+# Sets of packages that exclude each other have environments of their own.
+$(STAMPS)/test-%: pyproject.toml $(BIN)/python
+	@echo "installing what is needed for test-$* into $(VENV)/test-$*"
+	@test -x $(VENV)/test-$*/bin/python || $(BIN)/python -m venv $(VENV)/test-$*
+	@$(VENV)/test-$*/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
+	@$(VENV)/test-$*/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[test-$*]'
+	@mkdir -p $(STAMPS) && touch $@
 
 # One stamp for each set of packages; made again when the list of packages changes.
 $(STAMPS)/%: pyproject.toml $(BIN)/python

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import resilience as rs
+from resilience import aws
 
 NOT_NUMBERS: list[Any] = ["1", None, [], object(), True, False, 1j]
 BAD: dict[str, list[Any]] = {
@@ -40,6 +41,8 @@ BAD: dict[str, list[Any]] = {
     "between": [1, "ab", (1,), (1, 2, 3), (2, 1), (0, 1), (1, math.inf), ("a", "b"), (True, 2)],
     "template": [1, "x", object()],
     "retry_after": [1, "x", True],
+    "repeat": [1, "", "never", True, None],
+    "wish": [1, "", "maximum", True],
     "any": [],
     "checked elsewhere": [],
 }
@@ -82,6 +85,12 @@ ROWS: dict[type, dict[str, str]] = {
         "rate": "positive", "per": "seconds", "burst": "count", "max_wait": "seconds, 0 or inf", "name": "text or None",
         "shadow": "flag", "clock": "clock or None",
     },
+    rs.AdaptiveTokenBucket: {
+        "rate": "positive or None", "rule": "mode", "throttled": "errors", "minimum": "positive",
+        "maximum": "positive or None", "increase": "positive or None", "decrease": "open ratio or None",
+        "window": "seconds or None", "burst": "count or None", "max_wait": "seconds, 0 or inf",
+        "on_change": "function or None", "name": "text or None", "shadow": "flag", "clock": "clock or None",
+    },
     rs.KeyedTokenBucket: {
         "rate": "positive", "per": "seconds", "burst": "count", "key": "function or None", "max_keys": "count",
         "max_wait": "seconds, 0 or inf", "name": "text or None", "shadow": "flag", "clock": "clock or None",
@@ -99,6 +108,17 @@ ROWS: dict[type, dict[str, str]] = {
         "clock": "clock or None",
     },
     rs.PerKey: {"template": "template", "key": "function", "max_keys": "count"},
+    aws.RetryQuota: {
+        "capacity": "count", "cost": "count", "throttling_cost": "count", "timeout_cost": "count or None",
+        "success": "count or 0",
+    },
+    aws.AwsRetry: {
+        "rules": "mode", "repeat": "repeat", "on": "errors or None", "attempts": "count or None",
+        "base": "seconds or None", "throttling_base": "seconds or None", "cap": "seconds or inf or None",
+        "retry_after": "wish or None", "max_retry_after": "seconds or inf", "quota": "budget or None",
+        "elapsed": "seconds or None", "nested": "flag", "wrap": "flag", "on_retry": "function or None",
+        "rng": "rng or None", "name": "text or None", "shadow": "flag", "clock": "clock or None",
+    },
     rs.Policy: {
         "name": "text or None", "clock": "clock or None", "registry": "checked elsewhere",
         "timeout": "seconds or None", "deadline": "seconds or None", "retry": "function or None",
@@ -110,8 +130,9 @@ GOOD: dict[type, dict[str, Any]] = {
     rs.Constant: {"delay": 1}, rs.Linear: {"start": 1}, rs.Exponential: {"base": 1}, rs.RetryBudget: {},
     rs.Retry: {"on": ValueError}, rs.Timeout: {"seconds": 1}, rs.Deadline: {"seconds": 1}, rs.CircuitBreaker: {},
     rs.PercentileTimeout: {"percentile": 0.9, "between": (0.1, 1)}, rs.TokenBucket: {"rate": 1},
-    rs.KeyedTokenBucket: {"rate": 1}, rs.Bulkhead: {"limit": 1}, rs.Hedge: {"delay": 1}, rs.Fallback: {"value": 1},
-    rs.PerKey: {"template": rs.CircuitBreaker(), "key": hash}, rs.Policy: {},
+    rs.AdaptiveTokenBucket: {}, rs.KeyedTokenBucket: {"rate": 1}, rs.Bulkhead: {"limit": 1}, rs.Hedge: {"delay": 1},
+    rs.Fallback: {"value": 1},
+    rs.PerKey: {"template": rs.CircuitBreaker(), "key": hash}, rs.Policy: {}, aws.RetryQuota: {}, aws.AwsRetry: {},
 }  # fmt: skip
 CASES = [(kind, name) for kind, row in ROWS.items() for name in row]
 
@@ -141,10 +162,11 @@ def test_every_argument_has_a_row(kind: type) -> None:
 def test_every_public_class_that_is_configured_has_rows() -> None:
     """Classes without a row are the ones that users do not make, or that take no settings."""
     made_by_others = {
-        rs.Attempt, rs.Reservation, rs.Retrying, rs.State, rs.Transition, rs.Clock, rs.Backoff, rs.Registry,
+        rs.Attempt, rs.RateChange, rs.Reservation, rs.Retrying, rs.State, rs.Transition, rs.Clock, rs.Backoff,
+        rs.Registry,
     }  # fmt: skip
     classes = {thing for thing in vars(rs).values() if inspect.isclass(thing) and not issubclass(thing, BaseException)}
-    assert classes - made_by_others == set(ROWS)
+    assert classes - made_by_others == {kind for kind in ROWS if kind.__module__.split(".")[1] != "aws"}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ LAYERS: dict[str, set[str]] = {
         "_checks", "_fast", "_guard", "_lint", "_override", "_part", "_plan", "_registry", "_runtime", "_scope",
         "_story", "clock", "errors",
     },
+    "aws": {
+        "_checks", "_hooks", "_part", "_plan", "_registry", "_retry_after", "_runtime", "_scope", "_story", "aws",
+        "backoff", "clock", "errors", "machines", "policies", "policy",
+    },
     "testing": {"_checks", "clock"},
     "pytest_plugin": set(),
 }  # fmt: skip
@@ -49,7 +53,7 @@ LAZY = {"_part": {"policy"}, "pytest_plugin": {"testing"}, "__main__": {"demo", 
 
 IMPURE = {"asyncio", "contextvars", "logging", "os", "queue", "random", "select", "socket", "threading", "time"}
 PURE = ("machines", "backoff", "_retry_after", "_story", "_plan", "_lint")
-THIRD_PARTY_ALLOWED = ("demo", "pytest_plugin")
+THIRD_PARTY_ALLOWED = ("aws", "demo", "pytest_plugin")
 
 
 def layer(path: Path) -> str:

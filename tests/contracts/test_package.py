@@ -10,32 +10,41 @@ from pathlib import Path
 import pytest
 
 import resilience
-from resilience import backoff, clock, errors, testing
+from resilience import aws, backoff, clock, errors, testing
+from resilience.aws import lambda_context, service_quotas, sqs, step_functions
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_all_is_sorted_and_complete() -> None:
+AWS = (aws, lambda_context, service_quotas, sqs, step_functions)
+
+
+@pytest.mark.parametrize("package", [resilience, aws], ids=lambda module: module.__name__)
+def test_all_is_sorted_and_complete(package: types.ModuleType) -> None:
     """Every public name of the package is in `__all__`, each of which exists, in order."""
     public = {
         name
-        for name, value in vars(resilience).items()
+        for name, value in vars(package).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
     }
-    assert resilience.__all__ == sorted(resilience.__all__)
-    assert set(resilience.__all__) == public
+    assert package.__all__ == sorted(package.__all__)
+    assert set(package.__all__) == public
 
 
-@pytest.mark.parametrize("module", [backoff, clock, errors, testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [backoff, clock, errors, testing, *AWS], ids=lambda module: module.__name__)
 def test_public_modules_declare_what_they_offer(module: types.ModuleType) -> None:
     """`__all__` of a public module names what exists."""
     assert all(hasattr(module, name) for name in module.__all__)
 
 
-@pytest.mark.parametrize("name", resilience.__all__)
-def test_everything_public_is_documented(name: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module in (resilience, *AWS) for name in module.__all__],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_everything_public_is_documented(module: types.ModuleType, name: str) -> None:
     """Each public object, and each public method of it, has a docstring of its own."""
-    thing = getattr(resilience, name)
+    thing = getattr(module, name)
     assert inspect.getdoc(thing)
     if inspect.isclass(thing):
         for method, value in vars(thing).items():
@@ -50,6 +59,14 @@ def test_the_reference_names_everything_public() -> None:
     fronts = {name for name in resilience.__all__ if name.islower() and inspect.isclass(getattr(resilience, name))}
     assert listed - {"testing"} == set(resilience.__all__) - fronts
     assert all(f"`{name}`" in page for name in fronts)
+
+
+def test_the_reference_names_everything_for_aws() -> None:
+    """Each public name of the package or of its modules, once."""
+    page = (ROOT / "docs" / "reference" / "aws.md").read_text()
+    listed = re.findall(r"^::: (resilience\.aws\S*)$", page, re.MULTILINE)
+    names = {id(getattr(module, name)): f"{module.__name__}.{name}" for module in AWS[::-1] for name in module.__all__}
+    assert sorted(listed) == sorted(names.values())
 
 
 def test_the_lower_case_names_are_the_classes() -> None:

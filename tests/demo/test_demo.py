@@ -17,7 +17,7 @@ import pytest
 
 import resilience
 from resilience.demo import run as command
-from resilience.demo.clients import clean_environment, transient
+from resilience.demo.clients import clean_environment
 from resilience.demo.emulator import Emulator
 
 SOURCE = str(Path(resilience.__file__).parents[1])
@@ -171,25 +171,3 @@ def test_the_users_aws_settings_are_hidden_and_come_back(monkeypatch: pytest.Mon
         assert "AWS_PROFILE" not in os.environ
         assert os.devnull == os.environ["AWS_CONFIG_FILE"]
     assert before == dict(os.environ)
-
-
-def test_only_passing_errors_are_transient() -> None:
-    """Throttling, 5xx, broken and timed-out connections may pass; other client errors do not."""
-    from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
-
-    def answer(status: int, code: str) -> Exception:
-        facts = {"HTTPStatusCode": status}
-        error: Exception = ClientError({"Error": {"Code": code}, "ResponseMetadata": facts}, "GetItem")
-        return error
-
-    passing = [
-        answer(400, "ProvisionedThroughputExceededException"),
-        answer(503, "SlowDown"),
-        answer(500, "InternalError"),
-        ConnectionClosedError(endpoint_url="x"),
-        ReadTimeoutError(endpoint_url="x"),
-        TimeoutError(),
-    ]
-    lasting = [answer(400, "ValidationException"), answer(404, "NoSuchKey"), KeyError("x")]
-    assert [transient(error) for error in passing] == [True] * 6
-    assert [transient(error) for error in lasting] == [False] * 3

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from .guards import Guard
+
 __all__ = [
     "KEYS",
     "OPERATIONS",
@@ -21,7 +23,6 @@ __all__ = [
     "Dependency",
     "Operation",
     "clean_environment",
-    "transient",
 ]
 
 SERVICES = ("dynamodb", "s3", "sqs")
@@ -29,13 +30,6 @@ KEYS = 50
 """How many items and objects there are to read."""
 
 _PAYLOAD = b"the quick brown fox jumps over the lazy dog; " * 10
-_THROTTLED = {
-    "ProvisionedThroughputExceededException",
-    "RequestThrottled",
-    "SlowDown",
-    "ThrottlingException",
-    "TooManyRequestsException",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +73,20 @@ class Dependency:
         emulator: the address where the resources are made, untroubled by faults.
         proxy: the address that the workload calls.
         name: of the resources; three letters at least.
-        config: settings of botocore's ``Config`` for the workload's clients; empty for boto3's
-            defaults.
+        guard: the way in which the workload's clients make their calls.
 
     Clients may be used by many threads, and so may `operations`' functions.
     """
 
-    def __init__(self, emulator: str, proxy: str, name: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, emulator: str, proxy: str, name: str, guard: Guard) -> None:
         self._name = name
         makers = {service: _client(service, emulator, {}) for service in SERVICES}
         self._queue = self._make(makers)
         for client in makers.values():
             client.close()
-        self._clients = {service: _client(service, proxy, config) for service in SERVICES}
+        self._clients = {service: _client(service, proxy, guard.config) for service in SERVICES}
+        for client in self._clients.values():
+            guard.put_on(client)
 
     def _make(self, clients: Mapping[str, Any]) -> str:
         """Make the resources and fill them; returns the queue's address."""
@@ -149,16 +144,6 @@ class Dependency:
         """Close the clients' pooled connections."""
         for client in self._clients.values():
             client.close()
-
-
-def transient(error: Exception) -> bool:
-    """Whether an error may pass: throttling, a 5xx answer, a connection broken or timed out."""
-    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  # noqa: A004 - botocore's own
-
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or error.response["Error"].get("Code") in _THROTTLED
-    return isinstance(error, (ConnectionError, HTTPClientError, TimeoutError))
 
 
 def _client(service: str, address: str, config: Mapping[str, Any]) -> Any:

@@ -103,7 +103,7 @@ def _run(
         arrivals.append(time.monotonic())
 
     with FaultProxy(emulator.port, seed=settings.seed, on_request=arrived) as proxy:
-        dependency = Dependency(emulator.url, proxy.url, f"demo-{guard.name}", guard.config)
+        dependency = Dependency(emulator.url, proxy.url, f"demo-{guard.name}", guard)
         operations = dependency.operations()
         for operation in operations.values():  # the first call of a client loads a lot
             operation(0)
@@ -112,7 +112,7 @@ def _run(
         start = time.monotonic()
 
         def perform(call: Call) -> None:
-            guard.call(call.operation.service, operations[call.operation.name], call.key)
+            operations[call.operation.name](call.key)
 
         workers = Workers(settings.workers, perform, start)
         try:

@@ -1,0 +1,39 @@
+"""The blocking runtime for AWS clients: an attempt is held to its time by the sockets it uses (``_transport.py``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
+from botocore.exceptions import HTTPClientError
+
+from .._runtime import Blocking
+from ..errors import ResilienceError
+
+if TYPE_CHECKING:
+    from .._runtime import Call
+    from .._scope import Limit
+    from ..policies.timeout import TimeoutPart
+
+__all__ = ["Sockets"]
+
+_WIRE = (HTTPClientError, BotocoreConnectionError, OSError)
+"""What botocore raises when the wire gave out, whatever the reason."""
+
+
+class Sockets(Blocking):
+    """Blocking, and yet an attempt ends on time: no socket waits beyond the limit around it."""
+
+    __slots__ = ()
+    cancels = True
+
+    def _attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
+        try:
+            return call.fn(*call.args, **call.kwargs)
+        except _WIRE as error:
+            if limit is None or isinstance(error, ResilienceError):
+                raise
+            now = self.clock.monotonic_ns()
+            if now < limit.at:
+                raise
+            raise limit.error(now) from error
