@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -60,6 +61,15 @@ def test_recommended_parts() -> None:
     assert list(bare.parts) == ["retry"]
 
 
+def test_recommended_timeouts_fit_the_deadline() -> None:
+    """Three attempts of the longest timeout fit into any deadline."""
+    for deadline, bounds in ((15, (0.5, 5)), (3.0, (0.5, 1.0)), (0.6, (0.1, 0.2)), (60, (0.5, 5)), (None, (0.5, 5))):
+        policy: Any = recommended(deadline=deadline)
+        assert policy.timeout.between == pytest.approx(bounds)
+    with pytest.raises(rs.ConfigError, match="timeout"):
+        recommended(timeout="short")
+
+
 def test_recommended_limiter() -> None:
     """Free until throttled, for each operation and its table; or no faster than a rate, adaptive or not."""
     free: Any = recommended().limiter
@@ -111,6 +121,16 @@ def test_recommended_breaker() -> None:
         policy = recommended(clock=clock, rng=Fixed(0.5), attempts=1)
         ends = [run(policy, clock, [error]) for _ in range(40)]
         assert isinstance(ends[-1], rs.CircuitOpen) is opens, error
+
+
+def test_a_client_that_hardly_calls_survives_a_throttle() -> None:
+    """One call every five seconds, throttled at its first attempt: the second one gets its token in time."""
+    for seed in range(50):
+        clock = VirtualClock()
+        policy = recommended(clock=clock, rng=random.Random(seed))
+        for _ in range(3):
+            assert run(policy, clock, [SLOW, OK]) == OK
+            clock.advance(5.0)
 
 
 def test_recommended_burst_is_small() -> None:

@@ -81,7 +81,7 @@ def test_attempts_are_never_multiplied(make: Callable[..., Any], mode: str, stat
     told = [dict(part.split("=") for part in asked.headers["amz-sdk-request"].split("; ")) for asked in server.asked]
     assert [(part["attempt"], part["max"]) for part in told] == [("1", "3"), ("2", "3"), ("3", "3")]
     assert len({asked.headers["amz-sdk-invocation-id"] for asked in server.asked}) == 1
-    assert caught.value.__notes__[0].startswith("resilience: Retry: gave up after 3 attempts")
+    assert caught.value.__notes__[0].startswith("resilience: dynamodb.eu-west-1: gave up after 3 attempts")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -176,8 +176,23 @@ def test_presets_have_names(make: Callable[..., Any]) -> None:
             client.get_item(TableName="tbl", Key={})
         assert len(server.asked) == 4  # as for DynamoDB since botocore 1.44
         assert aws.policies(client)["GetItem"].parts.keys() == {"retry"}
+        server.asked.clear()
+        aws.wrap(client, {"GetItem": "standard", "*": flaky(2)})
+        with pytest.raises(client.exceptions.ClientError):
+            client.get_item(TableName="tbl", Key={})
+        assert len(server.asked) == 4
         with pytest.raises(rs.ConfigError, match="policy must be"):
             aws.wrap(client, "best")
+
+
+def test_messages_say_which_service_it_was(make: Callable[..., Any]) -> None:
+    """Also where the policy has no name."""
+    with Scripted(error(500, "InternalServerError")) as server:
+        client = aws.wrap(make(server.url), rs.Policy(breaker=rs.CircuitBreaker(consecutive=1), registry=None))
+        with pytest.raises(client.exceptions.ClientError):
+            client.list_tables()
+        with pytest.raises(rs.CircuitOpen, match=r"dynamodb\.eu-west-1"):
+            client.list_tables()
 
 
 def test_a_function_may_choose_the_policy(make: Callable[..., Any]) -> None:
@@ -197,7 +212,7 @@ def test_a_function_may_choose_the_policy(make: Callable[..., Any]) -> None:
                 call()
             assert len(server.asked) == times
         assert asked == ["ListTables", "PutItem"]
-        aws.wrap(client, lambda operation: 1)  # type: ignore[arg-type,return-value]
+        aws.wrap(client, lambda operation: 1)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="must return a Policy or None for ListTables, not 1"):
             client.list_tables()
 
@@ -407,3 +422,41 @@ def test_a_wrapped_client_is_freed(session: boto3.Session) -> None:
     gc.collect()
     assert gone() is None
     aws.unwrap(session)
+
+
+def test_tools_that_patch_the_class_still_work(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracers and mocks that replace the class's method see the calls, whether they came before `wrap` or after."""
+    traced: list[str] = []
+    original = BaseClient._make_api_call
+
+    def trace(self: Any, operation_name: str, kwargs: dict[str, Any]) -> Any:
+        traced.append(operation_name)
+        return original(self, operation_name, kwargs)
+
+    with Scripted(Answer(body=b'{"TableNames": []}')) as server:
+        before, after = make(server.url), make(server.url)
+        aws.wrap(after, flaky())
+        monkeypatch.setattr(BaseClient, "_make_api_call", trace)
+        aws.wrap(before, flaky())
+        before.list_tables()
+        after.list_tables()
+    assert traced == ["ListTables"] * 2
+
+
+def test_an_attribute_of_the_instance_is_put_back(make: Callable[..., Any]) -> None:
+    """Where somebody covered the client's method before us, calls go through it, and it is there again after."""
+    seen: list[str] = []
+    with Scripted(Answer(body=b'{"TableNames": []}')) as server:
+        client = make(server.url)
+        original = client._make_api_call
+
+        def cover(operation_name: str, api_params: dict[str, Any]) -> Any:
+            seen.append(operation_name)
+            return original(operation_name, api_params)
+
+        client._make_api_call = cover
+        aws.wrap(client, flaky())
+        client.list_tables()
+        aws.unwrap(client)
+        client.list_tables()
+    assert client._make_api_call is cover and seen == ["ListTables"] * 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -19,9 +19,10 @@ from ..errors import ConfigError
 from ..policies.percentile_timeout import PercentileTimeout
 from ..policy import Policy
 from .failover import Failover
+from .presets import recommended_for, standard_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from .operations import Operation
@@ -31,8 +32,13 @@ __all__ = ["Policies", "Route", "Routes", "Where"]
 ANY = "*"
 PER = ("policy", "service", "operation")
 
-Given: TypeAlias = "Policy | Callable[[Operation], Policy | None] | None"
-"""A policy, or a function that is asked once for each operation, or ``None``: left alone."""
+PRESETS: dict[str, Callable[[], Policy | Callable[[Operation], Policy]]] = {
+    "recommended": recommended_for,
+    "standard": standard_policy,
+}
+
+Given: TypeAlias = "Policy | Callable[[Operation], Policy | None] | str | None"
+"""A policy, the name of one of ours, a function that is asked once for each operation, or ``None``: left alone."""
 
 Policies: TypeAlias = "Given | Mapping[str, Given | Mapping[str, Given]]"
 """One for all; or one for each service; or, for a service, one for each operation. "*" stands for all others."""
@@ -51,17 +57,18 @@ class Where:
 class Route:
     """How the calls of one operation of one client are made."""
 
-    __slots__ = ("_known", "named", "operation", "policy", "timeout")
+    __slots__ = ("_known", "_who", "named", "operation", "policy", "timeout")
 
-    def __init__(self, operation: Operation, policy: Policy | None, *, named: bool) -> None:
+    def __init__(self, operation: Operation, policy: Policy | None, where: Where, *, named: bool) -> None:
         self.operation = operation
         self.policy = policy
+        self._who = None if policy is None or policy.name is not None else f"{where.service}.{where.region}"
         self.named = named
         """Whether the policy was given for this very operation: who names it knows what it does."""
         self.timeout: PercentileTimeout | None = None
         if policy is not None and isinstance(policy.timeout, PercentileTimeout):
             # A Scan would teach the GetItem patience; each operation learns for itself.
-            self.timeout = policy.timeout.replace(name=f"{policy.who}.{operation.name}")
+            self.timeout = policy.timeout.replace(name=f"{self._who or policy.who}.{operation.name}")
         self._known: tuple[Plan | None, Plan | None, Plan | None] = (None, None, None)
 
     @property
@@ -85,7 +92,7 @@ class Route:
         return outer, inner
 
     def _split(self, plan: Plan) -> tuple[Plan | None, Plan]:
-        operation, timeout = self.operation, plan.timeout
+        operation, timeout, who = self.operation, plan.timeout, self._who or plan.who
         fallback = plan.fallback
         if isinstance(fallback, Failover) and not operation.read_only:
             fallback = None
@@ -94,9 +101,9 @@ class Route:
         hedge = plan.hedge if operation.hedgeable or (self.named and not operation.streams_in) else None
         outer = None
         if fallback is not None:  # calls are counted once, below
-            outer = Plan(plan.who, plan.clock, Stats(), fallback=fallback)
+            outer = Plan(who, plan.clock, Stats(), fallback=fallback)
         inner = Plan(
-            plan.who,
+            who,
             plan.clock,
             plan.stats,
             deadline=plan.deadline,
@@ -171,12 +178,18 @@ class Routes:
                     f"policies must be keyed by services or by operations, not by both: {[*operations, *rest]!r}"
                 )
             given = {ANY: given}  # type: ignore[dict-item]
+        ours: dict[str, Given] = {}
         for service, value in given.items():
-            table = value if isinstance(value, Mapping) else {ANY: value}
+            table = dict(value) if isinstance(value, Mapping) else {ANY: value}
             for operation, policy in table.items():
-                if policy is not None and not isinstance(policy, Policy) and not _asked(policy):
+                if isinstance(policy, str):
+                    _checks.one_of("policy", policy, tuple(PRESETS))
+                    if policy not in ours:
+                        ours[policy] = PRESETS[policy]()
+                    table[operation] = ours[policy]
+                elif policy is not None and not isinstance(policy, Policy) and not _asked(policy):
                     raise TypeError(f"policies[{service!r}][{operation!r}] must be a Policy or None, not {policy!r}")
-            self.by_service[service] = dict(table)
+            self.by_service[service] = table
 
     def check_services(self, known: Iterable[str]) -> None:
         """Refuse services that do not exist.
@@ -207,15 +220,15 @@ class Routes:
         named = next((name for name in (operation.name, method) if name in table), None)
         template = table.get(named or ANY)
         if template is not None and not isinstance(template, Policy):
-            ask, template = template, template(operation)
+            ask, template = template, template(operation)  # type: ignore[operator]
             if template is not None and not isinstance(template, Policy):
                 raise TypeError(f"{ask!r} must return a Policy or None for {operation.name}, not {template!r}")
         if template is None:
-            return Route(operation, None, named=False)
+            return Route(operation, None, where, named=False)
         policy = template
         if self.per != "policy":
             policy = derive(template, where, operation.name if self.per == "operation" else None)
-        return Route(operation, policy, named=named is not None)
+        return Route(operation, policy, where, named=named is not None)
 
 
 def _asked(given: object) -> bool:

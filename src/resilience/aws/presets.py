@@ -58,7 +58,7 @@ def recommended(
     name: str | None = None,
     *,
     deadline: float | None = 15.0,
-    timeout: tuple[float, float] | None = (0.5, 5.0),
+    timeout: tuple[float, float] | str | None = "by deadline",
     percentile: float = 0.999,
     attempts: int | None = 3,
     retry: AwsRetry | None = None,
@@ -86,8 +86,8 @@ def recommended(
         deadline: seconds for the whole call with its retries and waits; ``None`` for none. By default three attempts
             of the longest timeout.
         timeout: the shortest and the longest time of one attempt, in seconds, between which it is learned from the
-            measured latency; ``None`` for none. By default no less than a new TLS connection to another region takes,
-            and no more than a third of the deadline.
+            measured latency; ``None`` for none. "by deadline": from 0.5 s (a new TLS connection to another region
+            takes that long), or a sixth of the deadline if that is less, to 5 s, or a third of the deadline.
         percentile: the share of answers that are to come in time: one in a thousand good ones may be cut off.
         attempts: the most attempts; by default 3, as the SDKs. ``None``: as the SDKs for each service.
         retry: another `AwsRetry` than the one made from *attempts*, *quota* and *rng*. That one repeats all errors
@@ -121,19 +121,24 @@ def recommended(
     elif quota != "budget":
         raise ConfigError("quota must not be given together with a retry=, which has its own")
     _checks.flag("adaptive", adaptive)
+    if isinstance(timeout, str):
+        _checks.one_of("timeout", timeout, ("by deadline",))
+        most = 15.0 if deadline is None else min(15.0, _checks.seconds("deadline", deadline))
+        timeout = (min(0.5, most / 6), most / 3)
     limiter: TokenBucket | PerKey[AdaptiveTokenBucket] | None = None
     if rate is not None:
         burst = max(1, int(_checks.number("rate", rate, above=0))) if burst is None else burst
         if adaptive:
             limiter = AdaptiveTokenBucket(
-                rate, maximum=rate, minimum=min(0.5, rate), burst=burst, throttled=is_throttle, max_wait=max_wait
+                rate, maximum=rate, minimum=min(_LEAST, rate), burst=burst, throttled=is_throttle, max_wait=max_wait
             )
         else:
             limiter = TokenBucket(rate, burst=burst, max_wait=max_wait)
     elif burst is not None:
         raise ConfigError("burst needs a rate=")
     elif adaptive:
-        limiter = PerKey(AdaptiveTokenBucket(throttled=is_throttle, max_wait=max_wait), key=_about, max_keys=1000)
+        free = AdaptiveTokenBucket(throttled=is_throttle, minimum=_LEAST, max_wait=max_wait)
+        limiter = PerKey(free, key=_about, max_keys=1000)
     return Policy(
         name,
         deadline=deadline,
@@ -156,6 +161,10 @@ def recommended(
         registry=None,
     )
 
+
+_LEAST = 2.0
+"""Calls a second that an adaptive limiter goes down to: a client that is throttled though it hardly calls, like a cron
+job, is to get its next token within the wait that it accepts. (botocore's 0.5 makes it wait 2 s.)"""
 
 _ABOUT = ("TableName", "Bucket", "QueueUrl", "StreamName", "StreamARN", "FunctionName", "TopicArn", "KeyId", "SecretId")
 """The parameters that name what most services count throttling by."""

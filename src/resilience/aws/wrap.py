@@ -13,12 +13,10 @@ import botocore
 import botocore.client
 import botocore.session
 
-from .. import _checks
 from ..errors import ConfigError
 from ._aio import is_async
 from ._guard import Guard, guard_of
 from ._routes import Policies, Routes
-from .presets import recommended_for, standard_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,12 +27,11 @@ __all__ = ["client", "policies", "resource", "unwrap", "wrap"]
 
 T = TypeVar("T")
 
-_PRESETS: dict[str, Callable[[], Any]] = {"recommended": recommended_for, "standard": standard_policy}
 _lock = threading.RLock()
 _MARK = "_resilience"
 
 
-def wrap(target: T, policy: Policies | str = "recommended", *, per: str | None = None) -> T:
+def wrap(target: T, policy: Policies = "recommended", *, per: str | None = None) -> T:
     """Make every call of *target* run under *policy*, by whatever way it is made, until `unwrap`.
 
     The attempts are made inside botocore: each is signed afresh, sends its body from where it stood, and asks breaker,
@@ -51,9 +48,9 @@ def wrap(target: T, policy: Policies | str = "recommended", *, per: str | None =
             the module ``aiobotocore``.
         policy: a `Policy`; or one for each service, ``{"dynamodb": ..., "*": ...}``; or for a service one for each
             operation, ``{"dynamodb": {"GetItem": ..., "*": ...}}``; or, for one client, one for each operation.
-            ``None`` leaves calls as they are. What no name matches is left as it is, too. Or one of ours by its name:
-            "recommended" or "standard", see the functions `recommended_for` and `standard_policy`. In place of a policy
-            may stand a function that is given the `Operation` and returns one, or ``None``.
+            ``None`` leaves calls as they are; what no name matches is left as it is, too. In place of a policy may
+            stand "recommended" or "standard", see the functions `recommended_for` and `standard_policy`, or a function
+            that is given the `Operation` and returns a policy or ``None``.
         per: "policy": what is given is used itself: one policy, one state. "service": what is given is a pattern, and
             each service and region gets a policy made after it, with breaker, limiter, bulkhead and budget of its own.
             "operation": so does each operation. By default "policy" for one client, "service" for more. A
@@ -69,8 +66,7 @@ def wrap(target: T, policy: Policies | str = "recommended", *, per: str | None =
     Thread-safe. Calls under way end as they began.
     """
     one = isinstance(target, botocore.client.BaseClient) or _client_of(target) is not None
-    given = _PRESETS[_checks.one_of("policy", policy, tuple(_PRESETS))]() if isinstance(policy, str) else policy
-    routes = Routes(given, per or ("policy" if one else "service"))
+    routes = Routes(policy, per or ("policy" if one else "service"))
     with _lock:
         if isinstance(target, botocore.client.BaseClient):
             _guard(target, routes)
@@ -100,7 +96,7 @@ def unwrap(target: T) -> T:
 
 
 def client(
-    service: str, policy: Policies | str = "recommended", *, session: Any = None, per: str | None = None, **kwargs: Any
+    service: str, policy: Policies = "recommended", *, session: Any = None, per: str | None = None, **kwargs: Any
 ) -> Any:
     """``boto3.client(service, ...)``, wrapped.
 
@@ -116,7 +112,7 @@ def client(
 
 def resource(
     service: str,
-    policy: Policies | str = "recommended",
+    policy: Policies = "recommended",
     *,
     session: Any = None,
     per: str | None = None,
