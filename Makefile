@@ -9,6 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 STAMPS := $(VENV)/stamps
 
+# What depends on botocore's inside; the rest of tests/aws depends on its models, or on nothing of it.
+OLDEST := $(addprefix tests/aws/test_,botocore.py wrap.py calls.py ways.py elsewhere.py standard.py services.py short_way.py \
+	transport.py transport_bodies.py transport_faults.py transport_proxies.py transport_wire.py faults.py faults_bodies.py)
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint types unit versions docs package bench format clean
@@ -35,9 +39,10 @@ unit: $(STAMPS)/dev $(STAMPS)/dynalite ## the tests, with branch coverage, and t
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest --benchmark-disable benchmarks
 
-versions: $(STAMPS)/test-oldest $(STAMPS)/test-aio $(STAMPS)/dynalite ## AWS clients on the oldest boto3, and on aiobotocore
-	$(VENV)/test-oldest/bin/python -m pytest -q tests/aws
-	$(VENV)/test-aio/bin/python -m pytest -q tests/aio
+versions: $(STAMPS)/test-oldest $(STAMPS)/test-aio $(STAMPS)/test-aioboto3 $(STAMPS)/dynalite ## AWS clients on the oldest boto3, on aiobotocore and aioboto3
+	$(VENV)/test-oldest/bin/python -m pytest -q $(OLDEST)
+	$(VENV)/test-aio/bin/python -m pytest -q tests/aio --ignore tests/aio/test_aioboto3.py
+	$(VENV)/test-aioboto3/bin/python -m pytest -q tests/aio --ignore tests/aio/test_httpx.py
 
 docs: $(STAMPS)/dev ## build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

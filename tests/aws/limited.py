@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from aws.servers import sockets_open
 from resilience._scope import SCOPE, Limit, Scope
 from resilience.aws import _transport
 from resilience.clock import Clock, system
@@ -68,3 +71,33 @@ def cut(call: Callable[[], Any], seconds: float) -> Ended:
     except BotoCoreError as raised:
         error = raised
     return Ended(time.monotonic() - began, error)
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """No socket and no thread is left by what is done in the block."""
+    threads, sockets = threading.active_count(), sockets_open()
+    yield
+
+    def left() -> tuple[int, int]:  # fewer is well: something of an earlier test has ended meanwhile
+        return max(0, threading.active_count() - threads), max(0, sockets_open() - sockets)
+
+    for generation in (0, 1, 2):  # botocore's errors are parts of cycles, and hold the pool; the last takes long
+        if left() == (0, 0):
+            return
+        gc.collect(generation)
+    patience = time.monotonic() + 2.0  # a server's thread may be on its last lines
+    while left() != (0, 0) and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert left() == (0, 0), "threads and sockets left"
+
+
+def session_of(made: Any) -> Any:
+    """The HTTP session of a client."""
+    return made._endpoint.http_session
+
+
+def idle(made: Any, url: str) -> list[Any]:
+    """The connections that lie idle in the pool of a client for *url*."""
+    pool = session_of(made)._manager.connection_from_url(url)
+    return [conn for conn in pool.pool.queue if conn is not None]

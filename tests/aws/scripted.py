@@ -47,6 +47,7 @@ class Scripted:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are two writes: 40 ms between them
 
             def _serve(self) -> None:
                 if "chunked" in self.headers.get("Transfer-Encoding", ""):

@@ -55,9 +55,10 @@ def test_standard_policy() -> None:
 def test_recommended_parts() -> None:
     """All parts are there by default; each can be left out; nothing is registered."""
     policy = recommended("tables")
-    assert set(policy.parts) == {"deadline", "retry", "breaker", "limiter", "bulkhead", "timeout"}
+    assert set(policy.parts) == {"deadline", "retry", "breaker", "bulkhead", "timeout"}
+    assert set(recommended(rate=100).parts) - set(policy.parts) == {"limiter"}
     assert policy not in list(registry)
-    bare = recommended(deadline=None, timeout=None, failure_rate=None, concurrency=None, adaptive=False)
+    bare = recommended(deadline=None, timeout=None, failure_rate=None, concurrency=None)
     assert list(bare.parts) == ["retry"]
 
 
@@ -72,20 +73,20 @@ def test_recommended_timeouts_fit_the_deadline() -> None:
 
 def test_recommended_limiter() -> None:
     """Free until throttled, for each operation and its table; or no faster than a rate, adaptive or not."""
-    free: Any = recommended().limiter
+    free: Any = recommended(adaptive=True).limiter
     assert isinstance(free, rs.PerKey) and not free.template.enabled
     assert free.key("GetItem", TableName="t", Key={}) != free.key("PutItem", TableName="t", Item={})
     assert free.key("GetItem", TableName="t", Key={}) != free.key("GetItem", TableName="u", Key={})
     assert free.key("ListTables") == free.key("ListTables", Limit=3)
-    bound: Any = recommended(rate=40).limiter
+    bound: Any = recommended(rate=40, adaptive=True).limiter
     assert isinstance(bound, rs.AdaptiveTokenBucket) and bound.maximum == 40
-    assert type(recommended(rate=40, adaptive=False).limiter) is rs.TokenBucket
+    assert type(recommended(rate=40).limiter) is rs.TokenBucket
 
 
 def test_throttling_becomes_a_rate() -> None:
     """A throttle starts the limiter of that operation and table; the others stay free."""
     clock = VirtualClock()
-    policy = recommended(clock=clock, rng=Fixed(), attempts=1)
+    policy = recommended(clock=clock, rng=Fixed(), attempts=1, adaptive=True)
     for _ in range(3):
         run(policy, clock, [SLOW])
     limiter: Any = policy.limiter
@@ -127,7 +128,7 @@ def test_a_client_that_hardly_calls_survives_a_throttle() -> None:
     """One call every five seconds, throttled at its first attempt: the second one gets its token in time."""
     for seed in range(50):
         clock = VirtualClock()
-        policy = recommended(clock=clock, rng=random.Random(seed))
+        policy = recommended(clock=clock, rng=random.Random(seed), adaptive=True)
         for _ in range(3):
             assert run(policy, clock, [SLOW, OK]) == OK
             clock.advance(5.0)

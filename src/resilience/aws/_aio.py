@@ -43,7 +43,7 @@ def hand_over(raw: Any, *, limit: Limit | None, stall: float | None) -> None:
         if not raw.is_closed:
             raw.stream = _timed_stream(type(raw).__module__.partition(".")[0])(raw.stream, pace)
         return
-    content = getattr(raw, "content", None)
+    content: Any = getattr(raw, "content", None)
     if hasattr(content, "readchunk") and not content.is_eof():
         raw.content = _Reader(content, raw, pace)
 

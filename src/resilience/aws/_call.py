@@ -14,9 +14,8 @@ from .._runtime import Call
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._plan import Plan
     from ._guard import Guard
-    from ._routes import Route
+    from ._routes import Plans
     from .operations import Operation
 
 __all__ = ["CALL", "AwsCall"]
@@ -28,19 +27,21 @@ class AwsCall(Call):
     So the ``key`` of a keyed part is a function such as ``lambda operation, **params: params["TableName"]``.
     """
 
-    __slots__ = ("answers", "began", "failure", "guard", "inner", "lock", "operation", "route", "tries")
+    __slots__ = (
+        "answers", "began", "failure", "guard", "inner", "lock", "most", "operation", "plans", "short", "tries",
+    )  # fmt: skip
 
     def __init__(
-        self, guard: Guard, route: Route, inner: Plan, params: Mapping[str, Any], began: int, fn: Any = None
+        self, guard: Guard, operation: Operation, plans: Plans, params: Mapping[str, Any], fn: Any = None
     ) -> None:
         self.fn = fn
-        self.args = (route.operation.name,)
+        self.args = (operation.name,)
         self.kwargs = params
-        self.guard = guard
-        self.route = route
-        self.operation: Operation = route.operation
-        self.inner = inner
-        self.began = began
+        self.guard: Guard | None = guard
+        self.operation = operation
+        self.plans = plans
+        _, self.inner, self.short, self.most = plans
+        self.began = self.inner.clock.monotonic_ns()
         self.lock = guard.lock
         self.tries = 0
         self.answers: list[tuple[Any, Any]] = []
@@ -49,13 +50,26 @@ class AwsCall(Call):
 
     def attempts(self, fn: Callable[..., Any]) -> AwsCall:
         """The same call as its attempts' story sees it: *fn* makes one attempt."""
-        return AwsCall(self.guard, self.route, self.inner, self.kwargs, self.began, fn)
+        assert self.guard is not None
+        return AwsCall(self.guard, self.operation, self.plans, self.kwargs, fn)
 
     def next_try(self) -> int:
         """The number of the attempt that begins now, from 1."""
         with self.lock:
             self.tries += 1
             return self.tries
+
+    def over(self) -> None:
+        """The call has ended: forget what it handled.
+
+        A connection that it opened keeps a copy of the context it was opened in, and so does each of its timers, which
+        the event loop keeps for a time though they are cancelled; and with it this record.
+        """
+        self.guard = None
+        self.fn = type(None)
+        self.kwargs = {}
+        self.failure = None
+        self.answers.clear()
 
 
 CALL: ContextVar[AwsCall | None] = ContextVar("resilience.aws", default=None)

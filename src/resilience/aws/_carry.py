@@ -26,8 +26,9 @@ def carry(client: C) -> C:
     """A view of *client* whose calls are made under the overrides and the deadline around *this* line, in any thread.
 
     For threads that see no context: ``executor.submit(carry(client).get_item, ...)``, or a ``TransferManager`` of your
-    own; tasks inherit what is in force, so it is of use only for those that began before. The view is an object of the client's class with the client's state; the client itself stays as it is. With
-    nothing in force here, it is the client.
+    own. Tasks inherit what is in force; an asynchronous client is carried only into those that began before. The view
+    is an object of the client's class with the client's state; the client itself stays as it is. With nothing in force
+    here, it is the client.
     """
     scope = current()
     if scope is None:

@@ -22,14 +22,14 @@ from ._call import CALL, AwsCall
 from ._carry import CARRIED, carried
 from ._request import Request
 from ._routes import Route, Routes, Where
+from ._sending import sent, sent_at_once
 from ._sockets import Sockets
 from .operations import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from .._plan import Plan
-    from .._runtime import Runtime
 
 __all__ = ["Guard", "guard_of"]
 
@@ -60,36 +60,51 @@ class Guard:
         self._methods = {operation: method for method, operation in meta.method_to_api_mapping.items()}
         self.silenced: list[_Silenced] = []
         self._transport = False
+        self._before: list[tuple[Any, str, Any]] = []
+        """Whose attribute, its name, and what it was: first the endpoint's, then the client's."""
 
     # -- putting on, taking off --------------------------------------------------------------------------------------
 
     def put_on(self) -> None:
         """Guard the client."""
         client, endpoint = self.client, self.client._endpoint
-        self._call = client._make_api_call
-        self._send = endpoint._send_request
         self.silenced = _silence(client)
         if not self.is_async and not _transport.installed(endpoint.http_session):
             _transport.install(endpoint.http_session)
             self._transport = True
         # Set in the instance's dict, which is where they are looked for first, and where no property is in the way.
-        vars(endpoint)["_send_request"] = self._attempts
+        self._before = [(endpoint, "_send_request", vars(endpoint).get("_send_request"))]
         own = {"_make_api_call": self._acall if self.is_async else self._bcall, _MARK: self}
         if self.where.service == "s3" and not self.is_async:
             own |= {name: carried(client, name) for name in CARRIED if hasattr(type(client), name)}
+        self._before += [(client, name, vars(client).get(name)) for name in own]
+        vars(endpoint)["_send_request"] = self._attempts
         vars(client).update(own)
-        self._own = tuple(own)
 
     def take_off(self) -> None:
         """Leave the client as it was. Calls under way end under the guard."""
-        client, endpoint = self.client, self.client._endpoint
-        for name in self._own:
-            vars(client).pop(name, None)
-        vars(endpoint).pop("_send_request", None)
-        _restore(client)
+        for owner, name, before in self._before:
+            if before is None:
+                vars(owner).pop(name, None)
+            else:
+                vars(owner)[name] = before
+        _restore(self.client)
         if self._transport:
-            _transport.remove(endpoint.http_session)
+            _transport.remove(self.client._endpoint.http_session)
             self._transport = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether botocore's own retrying keeps silent: as long as there is a guard around the client."""
+        return guard_of(self.client) is not None
+
+    def _below(self, index: int) -> Callable[..., Any]:
+        """The method that we stand before: one of the instance's own, or the class's as it is now.
+
+        Tools that trace or mock patch the class, perhaps after us.
+        """
+        owner, name, before = self._before[index]
+        return before or getattr(type(owner), name).__get__(owner)  # type: ignore[no-any-return]
 
     # -- the call ----------------------------------------------------------------------------------------------------
 
@@ -111,8 +126,8 @@ class Guard:
 
     def _begun(self, route: Route, params: dict[str, Any]) -> tuple[Plan | None, AwsCall]:
         """A call that begins now, and what is around it."""
-        outer, inner = route.plans()
-        return outer, AwsCall(self, route, inner, params, inner.clock.monotonic_ns())
+        plans = route.plans()
+        return plans.outer, AwsCall(self, route.operation, plans, params)
 
     def _bcall(self, operation_name: str, api_params: dict[str, Any]) -> Any:
         route = self._routes.get(operation_name) or self.route(operation_name)
@@ -122,13 +137,16 @@ class Guard:
         if outer is None:
             return self._bmade(call, operation_name, api_params)
         call.fn = lambda *_args, **_params: self._bmade(call, operation_name, api_params)
-        return drive(tell(outer, Sockets(outer.clock), call))
+        try:
+            return drive(tell(outer, Sockets(outer.clock), call))
+        finally:
+            call.over()
 
     def _bmade(self, call: AwsCall | None, operation_name: str, api_params: dict[str, Any]) -> Any:
         """The call as botocore makes it. Without *call* its own retry handlers speak."""
         token = CALL.set(call)
         try:
-            return self._call(operation_name, api_params)
+            return self._below(1)(operation_name, api_params)
         except ClientError as error:
             if call is not None:
                 _annotate(error, call.failure)
@@ -141,16 +159,19 @@ class Guard:
         if route.policy is None:
             return await self._amade(None, operation_name, api_params)
         outer, call = self._begun(route, api_params)
-        if outer is None:
-            return await self._amade(call, operation_name, api_params)
-        call.fn = lambda *_args, **_params: self._amade(call, operation_name, api_params)
-        return await tell(outer, Asyncio(outer.clock), call)
+        try:
+            if outer is None:
+                return await self._amade(call, operation_name, api_params)
+            call.fn = lambda *_args, **_params: self._amade(call, operation_name, api_params)
+            return await tell(outer, Asyncio(outer.clock), call)
+        finally:
+            call.over()
 
     async def _amade(self, call: AwsCall | None, operation_name: str, api_params: dict[str, Any]) -> Any:
         """See `_bmade`."""
         token = CALL.set(call)
         try:
-            return await self._call(operation_name, api_params)
+            return await self._below(1)(operation_name, api_params)
         except ClientError as error:
             if call is not None:
                 _annotate(error, call.failure)
@@ -163,35 +184,15 @@ class Guard:
     def _attempts(self, request_dict: dict[str, Any], operation_model: Any) -> Any:
         call = CALL.get()
         if call is None or call.guard is not self:
-            return self._send(request_dict, operation_model)
+            return self._below(0)(request_dict, operation_model)
         request = Request(self, call, request_dict, operation_model)
         plan = call.inner
         plan.stats.begin()
         if self.is_async:
-            return _sent(request, plan, Asyncio(plan.clock), request.attempt)
-        return drive(_sent(request, plan, Sockets(plan.clock), request.battempt))
-
-
-async def _sent(request: Request, plan: Plan, runtime: Runtime, attempt: Callable[..., Any | Awaitable[Any]]) -> Any:
-    """Make the attempts; botocore makes of their outcome what it always makes."""
-    answer = None
-    try:
-        parsed = await tell(plan, runtime, request.call.attempts(attempt), began=request.call.began)
-    except ClientError as error:
-        # botocore emits its last events for an answer that is an error, and raises it then.
-        answer = request.answer(error.response)
-        if answer is None:
-            raise
-        request.call.failure = error
-    except Exception as error:
-        request.call.failure = error
-        raise
-    else:
-        answer = request.answer(parsed)
-        assert answer is not None
-    finally:
-        await request.close(answer)
-    return request.finish(answer)
+            return sent(request, plan, Asyncio(plan.clock), request.attempt)
+        if call.short:
+            return sent_at_once(request, plan)
+        return drive(sent(request, plan, Sockets(plan.clock), request.battempt))
 
 
 def _annotate(error: BaseException, known: BaseException | None) -> None:

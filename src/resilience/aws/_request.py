@@ -82,6 +82,8 @@ class Request:
             response = endpoint._get_response(prepared, model, context)
             answer, error = (await response) if is_async else response
             # Handlers that repair, such as S3's redirector, and the user's own; botocore's retrying keeps silent.
+            if not self._guard.silent:  # unwrapped just now: it would speak
+                break
             again = endpoint._needs_retry(number, model, request, answer, error)
             if is_async:
                 again = await again
@@ -105,14 +107,8 @@ class Request:
 
     def _describe(self, context: dict[str, Any], number: int) -> None:
         """What the ``amz-sdk-request`` header is to say."""
-        answers = self.call.answers
+        answers, most = self.call.answers, self.call.most
         self._endpoint._update_retries_context(context, number, answers[-1] if answers else None)
-        retry = self.call.inner.retry
-        if retry is None:
-            most: int | None = 1
-        else:
-            attempts_for = getattr(retry, "attempts_for", None)
-            most = retry.attempts if attempts_for is None else attempts_for(self.call.operation)
         if most is None:
             context["retries"].pop("max", None)
         else:

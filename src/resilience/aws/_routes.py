@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from .. import _checks
@@ -18,13 +18,16 @@ from .._registry import registry
 from ..errors import ConfigError
 from ..policies.percentile_timeout import PercentileTimeout
 from ..policy import Policy
+from ._sending import short
 from .failover import Failover
 from .presets import recommended_for, standard_policy
+from .retry import AwsRetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from ..policies.retry import Retry
     from .operations import Operation
 
 __all__ = ["Policies", "Route", "Routes", "Where"]
@@ -54,6 +57,28 @@ class Where:
         self.region = region or "global"
 
 
+class Plans(NamedTuple):
+    """What is in force for one call."""
+
+    outer: Plan | None
+    """Around the call as a whole, if anything: its fallback."""
+
+    inner: Plan
+    """Around its attempts."""
+
+    short: bool
+    """Whether the attempts may take the short way."""
+
+    most: int | None
+    """The most attempts."""
+
+
+def _most(retry: Retry | None, operation: Operation) -> int | None:
+    if retry is None:
+        return 1
+    return retry.attempts_for(operation) if isinstance(retry, AwsRetry) else retry.attempts
+
+
 class Route:
     """How the calls of one operation of one client are made."""
 
@@ -69,7 +94,7 @@ class Route:
         if policy is not None and isinstance(policy.timeout, PercentileTimeout):
             # A Scan would teach the GetItem patience; each operation learns for itself.
             self.timeout = policy.timeout.replace(name=f"{self._who or policy.who}.{operation.name}")
-        self._known: tuple[Plan | None, Plan | None, Plan | None] = (None, None, None)
+        self._known: tuple[Plan, Plans] | None = None
 
     @property
     def shown(self) -> Policy | None:
@@ -80,16 +105,17 @@ class Route:
         shown._plan.stats = self.policy._plan.stats
         return shown
 
-    def plans(self) -> tuple[Plan | None, Plan]:
-        """What is in force for a call made here and now: around the call, if anything, and around its attempts."""
+    def plans(self) -> Plans:
+        """What is in force for a call made here and now."""
         assert self.policy is not None
         plan = self.policy._in_force()
-        known, outer, inner = self._known
-        if known is not plan or inner is None:
-            outer, inner = self._split(plan)
-            if plan is self.policy._plan:
-                self._known = (plan, outer, inner)
-        return outer, inner
+        if self._known is not None and self._known[0] is plan:
+            return self._known[1]
+        outer, inner = self._split(plan)
+        found = Plans(outer, inner, short(inner), _most(inner.retry, self.operation))
+        if plan is self.policy._plan:
+            self._known = (plan, found)
+        return found
 
     def _split(self, plan: Plan) -> tuple[Plan | None, Plan]:
         operation, timeout, who = self.operation, plan.timeout, self._who or plan.who

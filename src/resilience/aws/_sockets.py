@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ConnectionError as BotocoreConnectionError
 from botocore.exceptions import HTTPClientError
+from urllib3.exceptions import HTTPError
 
 from .._runtime import Blocking
 from ..errors import ResilienceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._runtime import Call
     from .._scope import Limit
     from ..policies.timeout import TimeoutPart
 
 __all__ = ["Sockets"]
 
-_WIRE = (HTTPClientError, BotocoreConnectionError, OSError)
+_WIRE = (HTTPClientError, BotocoreConnectionError, HTTPError, OSError)
 """What botocore raises when the wire gave out, whatever the reason."""
 
 
@@ -28,8 +31,12 @@ class Sockets(Blocking):
     cancels = True
 
     def _attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
+        return self.once(lambda: call.fn(*call.args, **call.kwargs), limit)
+
+    def once(self, fn: Callable[[], Any], limit: Limit | None) -> Any:
+        """Call *fn*; that the wire gave out after *limit* is the limit's doing, and raised as its error."""
         try:
-            return call.fn(*call.args, **call.kwargs)
+            return fn()
         except _WIRE as error:
             if limit is None or isinstance(error, ResilienceError):
                 raise

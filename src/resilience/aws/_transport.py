@@ -245,7 +245,7 @@ def _tables(http_session: Any) -> list[dict[str, Any]]:
 
 
 def _clear(http_session: Any) -> None:
-    """Forget the pools there are. urllib3 1.26 would close them under those who are about to use one."""
+    """Forget the pools there are. Older ones of urllib3 would close them under those who are about to use one."""
     for manager in _managers(http_session):
         pools = manager.pools
         gone = [pools.get(key) for key in tuple(pools.keys())]

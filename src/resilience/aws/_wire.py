@@ -4,8 +4,8 @@ A socket's own timeout starts again with every byte, so a peer that dribbles can
 is the client's own or the time left, whichever is less, computed again for each operation; so the call ends at its
 limit whatever the peer does, and no thread has to watch it.
 
-Where one operation of Python's is many of the socket's, that one is cut into pieces unless it keeps to its timeout as a
-whole. ``socket.sendall``, a TLS handshake, and reading or writing one TLS record do; ``SSLSocket.sendall`` does not.
+Sending a whole body is one operation that keeps to its timeout as a whole, and so are a TLS handshake and reading one
+TLS record.
 
 What cannot be cut: name resolution (``getaddrinfo``), and reading a body that is a file of the user's. Where they last
 too long, the call ends right after them.
@@ -14,9 +14,9 @@ too long, the call ends right after them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import socket
-import ssl
 import sys
 import threading
 from contextvars import ContextVar
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ABORT", "Abort", "Wire", "aborting", "allowed", "reach", "seconds"]
 
-_RECORD = 16384
-"""The most that one TLS record holds: what one ``SSLSocket.send`` sends under one timeout."""
+
+_SLACK = 0.005
+"""Seconds that a socket may wait beyond the limit rather than be told anew: most calls are over in less."""
 
 
 def allowed(own: float | None, limit: Limit) -> float:
@@ -59,14 +60,14 @@ class Wire:
     One thread uses it at a time: the caller's, later perhaps another one that reads the body.
     """
 
-    __slots__ = ("_armed", "_decref_socketios", "_pieces", "_sock", "_stall", "_timeout", "fileno", "limit", "shutdown")
+    __slots__ = ("_armed", "_decref_socketios", "_sock", "_stall", "_timeout", "fileno", "limit", "shutdown")
 
     def __init__(self, sock: Any, timeout: float | None, limit: Limit | None) -> None:
         self._sock = sock
-        self._pieces = isinstance(sock, ssl.SSLSocket)
         self._timeout = timeout  # the client's
         self._stall: float | None = None
-        self._armed = sock.gettimeout()  # what the socket was told last
+        # What the socket was told last. Under a limit a new one does not say: it tells what is left now (`_Telling`).
+        self._armed: float | None = sock.gettimeout() if limit is None else -1.0
         self.limit = limit
         # Asked for at each request, so they are at hand. Everything else is looked for in the socket.
         self.fileno = sock.fileno
@@ -95,33 +96,32 @@ class Wire:
             self._sock.settimeout(timeout)
             self._armed = timeout
 
+    def _arm_near(self, timeout: float) -> None:
+        """The same for the time left, which is less each time."""
+        armed = self._armed
+        if armed is None or not timeout <= armed <= timeout + _SLACK:
+            self._sock.settimeout(timeout)
+            self._armed = timeout
+
     def recv_into(self, buffer: Any) -> int:
         limit = self.limit
         if limit is not None:
-            self._arm(allowed(self._timeout if self._stall is None else self._stall, limit))
+            self._arm_near(allowed(self._timeout if self._stall is None else self._stall, limit))
         received: int = self._sock.recv_into(buffer)
         return received
 
     def recv(self, size: int) -> bytes:
         limit = self.limit
         if limit is not None:
-            self._arm(allowed(self._timeout if self._stall is None else self._stall, limit))
+            self._arm_near(allowed(self._timeout if self._stall is None else self._stall, limit))
         received: bytes = self._sock.recv(size)
         return received
 
     def sendall(self, data: Any) -> None:
         limit = self.limit
-        if limit is None:
-            self._sock.sendall(data)
-        elif not self._pieces:
-            self._arm(allowed(self._timeout, limit))
-            self._sock.sendall(data)
-        else:
-            with memoryview(data) as view, view.cast("B") as octets:
-                sent = 0
-                while sent < len(octets):
-                    self._arm(allowed(self._timeout, limit))
-                    sent += self._sock.send(octets[sent : sent + _RECORD])
+        if limit is not None:
+            self._arm_near(allowed(self._timeout, limit))
+        self._sock.sendall(data)
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **kwargs: Any) -> Any:
         """A file that reads through this object."""
@@ -178,8 +178,9 @@ def reach(conn: Any, limit: Limit | None, abort: Abort | None) -> socket.socket:
 
 def _dial(conn: Any, kind: Any, own: float | None, limit: Limit | None, abort: Abort | None) -> socket.socket:
     family, type_, proto, _, address = kind
-    sock = socket.socket(family, type_, proto)
+    sock: socket.socket = _telling(socket.socket)(family, type_, proto)
     try:
+        sock.tell = own, limit  # type: ignore[attr-defined]
         for option in conn.socket_options or ():
             sock.setsockopt(*option)
         if conn.source_address:
@@ -189,11 +190,33 @@ def _dial(conn: Any, kind: Any, own: float | None, limit: Limit | None, abort: A
         sock.settimeout(own if limit is None else allowed(own, limit))
         sock.connect(address)
         if limit is not None:
-            sock.settimeout(allowed(own, limit))  # for the handshake that may follow
+            sock.settimeout(allowed(own, limit))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+class _Telling:
+    """A socket that is asked for its timeout by TLS when that, at last, begins to shake hands: it tells what is left.
+
+    Reading a bundle of certificates comes between connecting and shaking hands, and takes a while.
+    """
+
+    __slots__ = ()
+    tell: tuple[float | None, Limit | None]
+
+    def gettimeout(self) -> float | None:
+        own, limit = self.tell
+        try:
+            return own if limit is None else allowed(own, limit)
+        except TimeoutError:
+            return 1e-9  # the least there is
+
+
+@functools.cache
+def _telling(base: type) -> Any:
+    return type(base.__name__, (_Telling, base), {"__slots__": ("tell",)})
 
 
 class Abort:

@@ -65,13 +65,14 @@ def recommended(
     quota: RetryQuota | RetryBudget | str | None = "budget",
     failure_rate: float | None = 0.5,
     minimum: int = 20,
-    open_for: float = 5.0,
+    open_for: float = 2.0,
+    max_open: float = 3.0,
     concurrency: int | None = 50,
     queue: int = 50,
     max_wait: float = 1.0,
     rate: float | None = None,
     burst: int | None = None,
-    adaptive: bool = True,
+    adaptive: bool = False,
     rng: random.Random | None = None,
     clock: Clock | None = None,
 ) -> Policy:
@@ -98,6 +99,7 @@ def recommended(
             of status 5xx, not a throttle; ``None`` for no circuit breaker.
         minimum: the calls there must have been for that.
         open_for: seconds the circuit stays open the first time.
+        max_open: the most seconds it stays open; so long after an outage calls may still be refused.
         concurrency: the most calls at a time; ``None`` for no limit. By Little's law 50 are enough for 1000 calls a
             second of 50 ms each; botocore keeps 10 connections open unless told otherwise (``max_pool_connections``).
         queue: how many more may wait for a slot.
@@ -106,7 +108,8 @@ def recommended(
         burst: how many may be sent at once after a pause; by default the calls of one second.
         adaptive: slow down when throttled, and speed up again after (see `AdaptiveTokenBucket`): from *rate*, or
             without one for each operation and what it is about (its table, bucket, queue, stream, function), which
-            are free until the first throttle.
+            are free until the first throttle. It spares the service requests that would be refused, and costs some
+            of the rate that it would grant: worth it where throttled requests are paid for, or do harm to others.
         rng: the randomness of waits and breaker, to repeat a run.
         clock: where time comes from; the machine's clock by default.
 
@@ -130,14 +133,20 @@ def recommended(
         burst = max(1, int(_checks.number("rate", rate, above=0))) if burst is None else burst
         if adaptive:
             limiter = AdaptiveTokenBucket(
-                rate, maximum=rate, minimum=min(_LEAST, rate), burst=burst, throttled=is_throttle, max_wait=max_wait
+                rate,
+                rule="aimd",
+                maximum=rate,
+                minimum=min(_LEAST, rate),
+                burst=burst,
+                throttled=is_throttle,
+                max_wait=max_wait,
             )
         else:
             limiter = TokenBucket(rate, burst=burst, max_wait=max_wait)
     elif burst is not None:
         raise ConfigError("burst needs a rate=")
     elif adaptive:
-        free = AdaptiveTokenBucket(throttled=is_throttle, minimum=_LEAST, max_wait=max_wait)
+        free = AdaptiveTokenBucket(rule="aimd", throttled=is_throttle, minimum=_LEAST, max_wait=max_wait)
         limiter = PerKey(free, key=_about, max_keys=1000)
     return Policy(
         name,
@@ -149,6 +158,7 @@ def recommended(
             failure_rate=failure_rate,
             minimum=minimum,
             open_for=open_for,
+            max_open=max_open,
             on=is_unhealthy,
             ignore=not_sent,
             rng=rng,

@@ -177,6 +177,11 @@ class AwsRetry(Retry):
             log.exception("repeat=%r failed; taken as no", self.repeat)
             return False
 
+    def spared(self) -> None:
+        """A call went well at its first attempt: the quota is given back what it is due."""
+        if self._quota is not None:
+            self._quota.release()
+
     def series(
         self, who: str, began: int, limit: Limit | None, *, outer: bool, exact: bool = True, call: Call | None = None
     ) -> Series:

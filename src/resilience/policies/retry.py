@@ -230,6 +230,9 @@ class Retry(Part):
         """The retrying of one call, begun at *began*; *outer* says that a call around it is being retried."""
         return Series(self, who, began, limit, outer=outer, exact=exact)
 
+    def spared(self) -> None:
+        """A call went well at its first attempt, and no `Series` was made for it."""
+
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._alone())
 
