@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import re
 import urllib.parse
 from collections.abc import Callable
@@ -12,8 +14,10 @@ import boto3
 import botocore.session
 import pytest
 from botocore.client import BaseClient
+from botocore.config import Config
 
 import resilience as rs
+from aws.conftest import KEYS
 from aws.scripted import Answer, Asked, Scripted, error
 from resilience import aws
 from resilience.aws._guard import guard_of
@@ -340,7 +344,7 @@ def test_a_session_wraps_what_it_makes_and_what_it_has_made(session: boto3.Sessi
     assert guard_of(stranger) is None
     assert aws.unwrap(session) is session
     assert not any(guard_of(client) for client in made)
-    assert "create_client" not in vars(session._session)
+    assert type(session._session) is botocore.session.Session and "_resilience" not in vars(session._session)
     assert guard_of(session.client("s3", **kwargs)) is None
     for client in (*made, stranger):
         client.close()
@@ -351,7 +355,7 @@ def test_a_sessions_policies_are_checked_at_once(session: boto3.Session) -> None
     for given, what in (({"dinamodb": flaky()}, "service 'dinamodb'"), ({"s3": {"GetObjekt": flaky()}}, "'GetObjekt'")):
         with pytest.raises(rs.ConfigError, match=what):
             aws.wrap(session, given)
-    assert "create_client" not in vars(session._session)
+    assert type(session._session) is botocore.session.Session
 
 
 def test_each_service_of_a_session_has_its_own_state(session: boto3.Session) -> None:
@@ -468,3 +472,35 @@ def test_an_attribute_of_the_instance_is_put_back(make: Callable[..., Any]) -> N
         aws.unwrap(client)
         client.list_tables()
     assert client._make_api_call is cover and seen == ["ListTables"] * 2
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+def test_what_could_be_copied_still_can(copied: Callable[[Any], Any]) -> None:
+    """Clients, tables, sessions: what copying or pickling could make a copy of, it still can."""
+
+    def outcomes(*, wrapped: bool) -> list[str | None]:
+        session = boto3.Session(**KEYS)
+        table = session.resource("dynamodb").Table("tbl")
+        found: list[str | None] = []
+        for thing in (session.client("dynamodb"), table, session, session._session):
+            if wrapped:
+                aws.wrap(thing)
+            try:
+                found.append(type(copied(thing)).__name__)
+            except Exception:
+                found.append(None)
+        return found
+
+    assert outcomes(wrapped=True) == outcomes(wrapped=False)
+
+
+def test_a_copy_of_a_session_makes_its_own_clients(session: boto3.Session) -> None:
+    """Not those of the session it was copied from; wrapped as that one's are."""
+    core = session._session
+    aws.wrap(core)
+    other = copy.copy(core)
+    other.set_default_client_config(Config(user_agent_extra="the copy's"))
+    client = other.create_client("dynamodb")
+    assert guard_of(client) is not None and client.meta.config.user_agent_extra == "the copy's"
+    aws.unwrap(core)
+    client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import threading
@@ -188,74 +189,91 @@ def _core(target: Any) -> Any:
 
 
 class _Watched:
-    """A session, or the class of all of them, whose clients are wrapped as they are made."""
+    """The clients of a session, or of all sessions of a class, wrapped as they are made."""
 
     def __init__(self, core: Any, routes: Routes) -> None:
         self.core = core
         self.routes = routes
         self.clients: WeakSet[Any] = WeakSet()
         self.everything = isinstance(core, type)
-        self.promises = hasattr(core, "_create_client")
-        """Whether ``create_client`` only promises a client, as aiobotocore's does."""
-        self.names = [name for name in ("create_client", "_create_client") if self._makes(name)]
-        self.before = {name: vars(core)[name] for name in self.names if name in vars(core)}
+        self.method = "_create_client" if hasattr(core, "_create_client") else "create_client"
+        """What gives a client; aiobotocore's ``create_client`` only promises one."""
+        self.before = vars(core).get(self.method)
 
-    def _makes(self, name: str) -> bool:
-        """Whether the method *name* gives a client."""
-        return self.promises is (name == "_create_client")
+    def __deepcopy__(self, memo: object) -> _Watched:
+        """A copy of the session is watched as the session is."""
+        return self
 
     def begin(self) -> None:
         setattr(self.core, _MARK, self)
-        for name in self.names:
-            setattr(self.core, name, self._watching(getattr(self.core, name)))
+        if self.everything:
+            setattr(self.core, self.method, _watching(self.before, self))
+        else:
+            # Not an attribute of the instance, which a copy of the session would share, and make its clients by.
+            kind: Any = type(self.core)
+            self.core.__class__ = _watching_class(kind, self.method)
         for made in self._made_before():
-            self._take(made)
+            self.take(made)
 
     def end(self) -> None:
         delattr(self.core, _MARK)
-        for name in self.names:
-            if name in self.before:
-                setattr(self.core, name, self.before[name])
-            else:
-                delattr(self.core, name)
+        if self.everything:
+            setattr(self.core, self.method, self.before)
+        else:
+            self.core.__class__ = type(self.core).__base__
         for made in list(self.clients):
             guard = guard_of(made)
             if guard is not None and guard.given is self.routes:
                 guard.take_off()
 
-    def _take(self, made: Any) -> None:
-        _guard(made, self.routes)
-        self.clients.add(made)
-
-    def _watching(self, create: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(inspect.unwrap(create)):
-
-            async def create_async(*args: Any, **kwargs: Any) -> Any:
-                made = await create(*args, **kwargs)
-                with _lock:
-                    self._take(made)
-                return made
-
-            return create_async
-
-        def create_client(*args: Any, **kwargs: Any) -> Any:
-            made = create(*args, **kwargs)
-            if isinstance(made, botocore.client.BaseClient):
-                with _lock:
-                    self._take(made)  # of a wrapped session in a process that is wrapped too, the session comes last
-            return made
-
-        create_client.__doc__ = create.__doc__
-        return create_client
+    def take(self, made: Any) -> None:
+        """Wrap a client. Of a wrapped session in a process that is wrapped too, the session comes last."""
+        if isinstance(made, botocore.client.BaseClient):
+            with _lock:
+                _guard(made, self.routes)
+                self.clients.add(made)
 
     def _made_before(self) -> Iterator[Any]:
         """The clients that exist already. A session keeps no list; its clients share its loader of models."""
         loader = None if self.everything else self.core.get_component("data_loader")
+        promises = self.method == "_create_client"
         for found in gc.get_objects():
             if issubclass(type(found), botocore.client.BaseClient):
-                mine = self.everything and guard_of(found) is None and is_async(found) is self.promises
+                mine = self.everything and guard_of(found) is None and is_async(found) is promises
                 if mine or (loader is not None and vars(found).get("_loader") is loader):
                     yield found
+
+
+def _watching(create: Any, watched: _Watched | None = None) -> Callable[..., Any]:
+    """The method *create* of a session, but its clients are wrapped: by *watched*, or by what watches the session."""
+    if inspect.iscoroutinefunction(inspect.unwrap(create)):
+
+        @functools.wraps(create)
+        async def create_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+            made = await create(self, *args, **kwargs)
+            (watched or vars(self)[_MARK]).take(made)
+            return made
+
+        return create_async
+
+    @functools.wraps(create)
+    def create_client(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = create(self, *args, **kwargs)
+        (watched or vars(self)[_MARK]).take(made)
+        return made
+
+    return create_client
+
+
+@functools.cache
+def _watching_class(base: type, method: str) -> type:
+    """A class of sessions that are watched; else it is *base*, and looks up its method there each time."""
+
+    @functools.wraps(getattr(base, method))
+    def create(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _watching(getattr(base, method))(self, *args, **kwargs)
+
+    return type(base.__name__, (base,), {method: create, "__module__": base.__module__, "__doc__": base.__doc__})
 
 
 def _watch(core: Any, routes: Routes) -> None:
