@@ -94,7 +94,7 @@ class VirtualClock:
         """Whether *event* is set; if not, other threads get a moment of real time before *seconds* pass at once."""
         if seconds is None:
             return event.wait()
-        if event.wait(0.002):
+        if event.wait(0.02):
             return True
         self._pass(_checks.to_ns(seconds))
         return event.is_set()

@@ -153,12 +153,15 @@ def test_many_calls_end_on_time(make: Callable[..., Any], name: str) -> None:
         filled = sockets_to(port)
         with ThreadPoolExecutor(threads) as pool:
             ends = list(pool.map(lambda _: call(client), range(threads)))
-        assert all(is_right(fault, error) for _, error in ends), ends
+        # Where an attempt is late there is no time for the last one, and the one before gives the error.
+        late = (rs.TimedOut,) if fault.error is rs.DeadlineExceeded else ()
+        assert all(is_right(fault, error) or isinstance(error, late) for _, error in ends), ends
         took = sorted(seconds for seconds, _ in ends)
-        assert fault.least <= took[0]
+        assert fault.least - TIMEOUT * bool(late) <= took[0]
         assert took[threads * 95 // 100 - 1] <= DEADLINE + LATE
         assert took[-1] <= DEADLINE + 3 * LATE
-        assert arrived(fault, server) == threads * fault.requests
+        most = threads * fault.requests
+        assert (most * 2 // 3 if late else most) <= arrived(fault, server) <= most
         assert fault.kept <= sockets_to(port) - filled <= threads * fault.kept
         client.close()
         assert sockets_to(port) == filled
