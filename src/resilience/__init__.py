@@ -25,6 +25,7 @@ from .errors import (
 )
 from .machines.adaptive_rate import RateChange
 from .machines.circuit_types import State, Transition
+from .machines.explanation import Explanation
 from .policies._line import Reservation
 from .policies.adaptive_token_bucket import AdaptiveTokenBucket
 from .policies.bulkhead import Bulkhead
@@ -53,6 +54,7 @@ __all__ = [
     "Constant",
     "Deadline",
     "DeadlineExceeded",
+    "Explanation",
     "Exponential",
     "Fallback",
     "Hedge",

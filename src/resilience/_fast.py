@@ -23,6 +23,7 @@ from ._scope import NOWHERE, SCOPE, Scope, tighter
 from ._story import Ticket, tell
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.retry import Retry
+from .policies.timeout import TimeoutPart
 from .policies.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
@@ -191,8 +192,9 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     if (
         not set(policy.parts) <= _SHORT
         or (retry is not None and (type(retry) is not Retry or retry.on_result is not None))
-        or (breaker is not None and (type(breaker) is not CircuitBreaker or breaker.on_result is not None))
+        or (breaker is not None and (type(breaker) is not CircuitBreaker or not breaker.plain))
         or (limiter is not None and type(limiter) is not TokenBucket)
+        or (timeout is not None and not isinstance(timeout, TimeoutPart))  # one for each key
         or (timeout is not None and (timeout.shadow or is_async or timeout.mode != "argument"))
         or (deadline is not None and (deadline.shadow or is_async))
     ):

@@ -121,7 +121,7 @@ class Attempt:
 
     def __enter__(self) -> Self:
         timeout = self._plan.timeout
-        if timeout is not None and not timeout.shadow and timeout.mode in (None, "thread"):
+        if timeout is not None and not timeout.shadow and timeout.model.mode in (None, "thread"):
             raise ConfigError(
                 f"{timeout!r} cannot interrupt a with-block: use mode='argument' and hand attempt.timeout to what you "
                 "call, or mode='cooperative'; or put the code into a function; or use `async with`"

@@ -26,16 +26,22 @@ def lint(plan: Plan, depth: int = 4) -> None:
         ConfigError: a part could never do what it is there for.
     """
     who = plan.who
-    timeout = None if plan.timeout is None or plan.timeout.shadow else plan.timeout.most
+    timeout = None if plan.timeout is None or plan.timeout.shadow else plan.timeout.model.most
     deadline = None if plan.deadline is None or plan.deadline.shadow else plan.deadline.seconds
     if timeout is not None and deadline is not None and timeout > deadline:
         raise ConfigError(
             f"{who}: timeout of one attempt ({timeout:g} s) is beyond the deadline of the whole call ({deadline:g} s), "
             "so it could never be the one that ends it"
         )
-    if plan.hedge is not None:
+    if plan.hedge is not None and plan.hedge.quantile is not None:
+        if plan.timeout is None or not plan.timeout.model.learns:
+            raise ConfigError(
+                f"{who}: hedge.quantile ({plan.hedge.quantile:g}) needs a PercentileTimeout in the same policy, whose "
+                "samples it follows"
+            )
+    elif plan.hedge is not None:
         for limit, what in ((timeout, "timeout"), (deadline, "deadline")):
-            if limit is not None and plan.hedge.delay >= limit:
+            if limit is not None and plan.hedge.delay is not None and plan.hedge.delay >= limit:
                 raise ConfigError(
                     f"{who}: hedge.delay ({plan.hedge.delay:g} s) is not below the {what} ({limit:g} s), "
                     "so no hedge could ever start"
@@ -50,8 +56,8 @@ def lint(plan: Plan, depth: int = 4) -> None:
         )
     breaker = plan.breaker
     if breaker is not None and timeout is not None:
-        slow = getattr(getattr(breaker, "template", breaker), "slow_call", None)
-        if slow is not None and slow >= timeout:
+        slow = getattr(breaker.model, "slow_call", None)
+        if isinstance(slow, float) and slow >= timeout:
             _warn(
                 f"{who}: breaker.slow_call ({slow:g} s) is not below the timeout ({timeout:g} s): a call is cut before "
                 "it is slow",
@@ -77,9 +83,10 @@ def lint_stack(outer: Plan, inner: Sequence[Plan], depth: int = 4) -> None:
                 f"{outer.who} retries around the fallback of {plan.who}, which answers every error: no error would "
                 "ever reach the retry. Put the fallback outside, or give it on="
             )
-        if outer.deadline is not None and plan.timeout is not None and plan.timeout.most > outer.deadline.seconds:
+        most = None if plan.timeout is None else plan.timeout.model.most
+        if outer.deadline is not None and most is not None and most > outer.deadline.seconds:
             _warn(
-                f"the timeout of {plan.who} ({plan.timeout.most:g} s) is beyond the deadline of {outer.who} "
+                f"the timeout of {plan.who} ({most:g} s) is beyond the deadline of {outer.who} "
                 f"({outer.deadline.seconds:g} s)",
                 depth,
             )

@@ -27,6 +27,7 @@ def as_part(kind: str, value: object, model: Part | None = None) -> Part | None:
     Raises:
         TypeError: it is something else.
     """
+    model = None if model is None else model.model
     if isinstance(value, Timeout) and isinstance(model, TimeoutPart) and value.mode is None:
         return value.replace(mode=model.mode, argument=model.argument)
     if value is None or (isinstance(value, Part) and value.kind == kind):

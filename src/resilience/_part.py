@@ -97,6 +97,9 @@ class Part(Described):
     kind: ClassVar[str]
     """The name of the argument of ``Policy`` that this part belongs to."""
 
+    gauges: ClassVar[frozenset[str]] = frozenset()
+    """Those of its counters that cannot be added up over several parts."""
+
     no_block: ClassVar[str | None] = None
     """Why this part cannot guard a ``with`` block, and what to write instead."""
 
@@ -115,6 +118,11 @@ class Part(Described):
 
     def of(self, call: Call | None) -> Self:
         """The part responsible for this call; itself, unless there is one for each key."""
+        return self
+
+    @property
+    def model(self) -> Part:
+        """What it is set to: itself, or of a family of parts the one they are copies of."""
         return self
 
     def adopt(self, clock: Clock) -> None:

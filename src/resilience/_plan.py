@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .policies.hedge import Hedge
     from .policies.keyed_token_bucket import KeyedTokenBucket
     from .policies.per_key import PerKey
+    from .policies.percentile_timeout import PercentileTimeout
     from .policies.retry import Retry, Series
     from .policies.timeout import Deadline, TimeoutPart
     from .policies.token_bucket import TokenBucket
@@ -78,7 +79,7 @@ class Plan:
         breaker: CircuitBreaker | PerKey[CircuitBreaker] | None = None,
         limiter: TokenBucket | KeyedTokenBucket | PerKey[AdaptiveTokenBucket] | None = None,
         bulkhead: Bulkhead | PerKey[Bulkhead] | None = None,
-        timeout: TimeoutPart | None = None,
+        timeout: TimeoutPart | PerKey[PercentileTimeout] | None = None,
     ) -> None:
         self.who = who
         self.clock = clock

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import _workers
+from ._attend import attended
 from .errors import Boxed
 
 if TYPE_CHECKING:
@@ -154,6 +155,9 @@ class Blocking:
         if self.clock.wait(job.done, left):
             return job.outcome()
         timeout.abandon(job)
+        watch = None if limit.lingerer is None else limit.lingerer.watch(job)
+        if watch is not None:
+            job.when_done(lambda: watch.broke_off() if job.failed else watch.answered())
         raise limit.error(self.clock.monotonic_ns())
 
     async def race(
@@ -234,6 +238,10 @@ class _TaskWaiter:
         return bool(done)
 
 
+async def _made(call: Call) -> Any:
+    return await call.fn(*call.args, **call.kwargs)
+
+
 class Asyncio:
     """Tasks: a call that takes too long is cancelled for real."""
 
@@ -263,6 +271,8 @@ class Asyncio:
     async def attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
         if limit is None:
             return await call.fn(*call.args, **call.kwargs)
+        if limit.lingerer is not None and type(call) is Call and limit.lingerer.room():
+            return await attended(_made(call), limit, limit.lingerer, self.clock)
         import asyncio
 
         left = limit.left(self.clock.monotonic_ns())

@@ -16,21 +16,41 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .clock import Clock
+    from .policies._lingering import Lingerer
 
 __all__ = ["NOWHERE", "SCOPE", "BlockScope", "Limit", "Scope", "check_deadline", "current_attempt", "remaining"]
 
 
 class Limit:
-    """A point in time that the work below must not pass, and whose it is. Immutable."""
+    """A point in time that the work below must not pass, and whose it is. Immutable.
 
-    __slots__ = ("at", "clock", "deadline", "owner", "seconds")
+    Attributes:
+        at: the point in time, ns.
+        seconds: how long that was from its beginning.
+        owner: the name of the policy.
+        clock: whose time it is.
+        deadline: whether it is that of a whole call.
+        lingerer: who would like to watch an attempt that passes it, to learn how long it takes.
+    """
 
-    def __init__(self, at: int, seconds: float, owner: str, clock: Clock, *, deadline: bool) -> None:
+    __slots__ = ("at", "clock", "deadline", "lingerer", "owner", "seconds")
+
+    def __init__(
+        self,
+        at: int,
+        seconds: float,
+        owner: str,
+        clock: Clock,
+        *,
+        deadline: bool,
+        lingerer: Lingerer | None = None,
+    ) -> None:
         self.at = at
         self.seconds = seconds
         self.owner = owner
         self.clock = clock
         self.deadline = deadline
+        self.lingerer = lingerer
 
     def on(self, clock: Clock) -> Limit:
         """The same limit as a point on another clock (clocks only share durations)."""

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from ._scope import Limit
     from .machines.circuit import Permit
     from .policies._line import Line
+    from .policies._lingering import Watch
     from .policies.bulkhead import Bulkhead
     from .policies.circuit_breaker import CircuitBreaker
+    from .policies.timeout import TimeoutPart
 
 __all__ = ["Ticket", "enter", "tell"]
 
@@ -102,12 +104,13 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
 async def _hedged(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, cut: int) -> Any:
     hedge = plan.hedge
     assert hedge is not None
+    delay = hedge.wait(None if plan.timeout is None else plan.timeout.of(call))
     if hedge.shadow:
         began = runtime.clock.monotonic_ns()
         try:
             return await _once(plan, runtime, call, limit, cut)
         finally:
-            if runtime.clock.monotonic_ns() - began >= hedge.delay * NS:
+            if delay is not None and runtime.clock.monotonic_ns() - began >= delay * NS:
                 hedge.count("shadow")
 
     def allow() -> bool:
@@ -118,7 +121,7 @@ async def _hedged(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None,
         return granted
 
     result, winner = await runtime.race(
-        lambda: _once(plan, runtime, call, limit, cut), hedge.delay, hedge.extra, allow, limit
+        lambda: _once(plan, runtime, call, limit, cut), delay or 0.0, hedge.extra if delay else 0, allow, limit
     )
     if winner:
         hedge.count("won")
@@ -146,7 +149,9 @@ async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, c
 class Ticket:
     """What one attempt holds, from its admission until it is settled. Belongs to one call, hence no lock."""
 
-    __slots__ = ("_began", "_breaker", "_bulkhead", "_limit", "_limiter", "_now", "_permit", "_plan", "timeout")
+    __slots__ = (
+        "_began", "_breaker", "_bulkhead", "_limit", "_limiter", "_now", "_permit", "_plan", "_watched", "timeout",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -157,7 +162,8 @@ class Ticket:
         self._limiter: Line | None = None
         self._began: int | None = None
         self._limit: Limit | None = None
-        self.timeout = plan.timeout
+        self._watched = False
+        self.timeout: TimeoutPart | None = None
 
     @classmethod
     def resumed(cls, plan: Plan, permit: Permit | None, began: int, limit: Limit | None) -> Ticket:
@@ -168,7 +174,14 @@ class Ticket:
         ticket._permit = permit
         ticket._began = began
         ticket._limit = limit
+        if plan.timeout is not None:
+            ticket.timeout = plan.timeout.of(None)
         return ticket
+
+    def holds(self, bulkhead: Bulkhead | None, limiter: Line | None) -> None:
+        """Of a resumed one: it has a slot there, and was let pass by that limiter."""
+        self._bulkhead = bulkhead
+        self._limiter = limiter if limiter is not None and limiter.learns else None
 
     def start(self, limit: Limit | None, cut: int) -> Limit | None:
         """The attempt begins; returns what it is held to."""
@@ -182,9 +195,22 @@ class Ticket:
                 f"{self._plan.who}: {timeout.max_abandoned} abandoned calls are still running",
                 policy=self._plan.who,
             )
-        own = None if timeout.shadow else timeout.limit(now, self._plan.who, cut)
+        hedge = self._plan.hedge
+        lingerer = self if hedge is None or hedge.shadow else None  # a loser is ended, and has no time of its own
+        own = None if timeout.shadow else timeout.limit(now, self._plan.who, cut, lingerer)
         self._limit = tighter(limit, own)
         return self._limit
+
+    def room(self) -> bool:
+        """Whether this attempt would be watched if it timed out."""
+        return self.timeout is not None and self.timeout.room()
+
+    def watch(self, attempt: Any) -> Watch | None:
+        """Its time is up: have it watched, if there is a place. Its end will be a sample, then, not its time so far."""
+        assert self._began is not None
+        watch = None if self.timeout is None else self.timeout.watch(attempt, self._began)
+        self._watched = watch is not None
+        return watch
 
     def seen(self, runtime: Runtime, outer: Limit | None) -> Limit | None:
         """What the code below is to find as its limit: not a timeout that it is handed as an argument."""
@@ -225,7 +251,7 @@ class Ticket:
         ours = not begun or not ended or late or isinstance(error, (DeadlineExceeded, Rejected))
         timeout = self.timeout
         if timeout is not None and begun:
-            if over or not ended or isinstance(error, TimeoutError):
+            if not self._watched and (over or not ended or isinstance(error, TimeoutError)):
                 timeout.record(duration, now, censored=True)
             if over and not late:  # by our own hand, or by the client we handed the time to
                 timeout.count("timed_out")
@@ -242,6 +268,8 @@ async def enter(plan: Plan, runtime: Runtime, call: Call | None, limit: Limit | 
     ticket = Ticket(plan)
     who = plan.who
     try:
+        if plan.timeout is not None:
+            ticket.timeout = plan.timeout.of(call)
         breaker = None
         if plan.breaker is not None:
             breaker = plan.breaker.of(call)

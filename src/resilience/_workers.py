@@ -25,7 +25,7 @@ IDLE_SECONDS = 10.0
 class Job:
     """One call on its way through a worker thread."""
 
-    __slots__ = ("_context", "_work", "done", "error", "on_done", "result")
+    __slots__ = ("__weakref__", "_context", "_work", "done", "error", "failed", "on_done", "result")
 
     def __init__(self, work: Callable[[], Any], on_done: Callable[[], None] | None = None) -> None:
         self._work: Callable[[], Any] | None = work
@@ -33,6 +33,7 @@ class Job:
         self.done = threading.Event()
         self.on_done = on_done
         self.error: BaseException | None = None
+        self.failed = False
         self.result: Any = None
 
     def run(self) -> None:
@@ -44,9 +45,16 @@ class Job:
             self.result = self._context.run(work)
         except BaseException as error:
             self.error = error
+        self.failed = self.error is not None
         self.done.set()
         if self.on_done is not None:
             self.on_done()
+
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Call *tell* when the work is done, or now if it is. It may be called twice, and from either thread."""
+        self.on_done = tell
+        if self.done.is_set():
+            tell()
 
     def outcome(self) -> Any:
         """The result, or the error raised again in the calling thread."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .policies.hedge import Hedge
     from .policies.keyed_token_bucket import KeyedTokenBucket
     from .policies.per_key import PerKey
+    from .policies.percentile_timeout import PercentileTimeout
     from .policies.retry import Retry
     from .policies.timeout import Deadline, TimeoutPart
     from .policies.token_bucket import TokenBucket
@@ -76,7 +77,7 @@ class Policy(Described):
         self,
         name: str | None = None,
         *,
-        timeout: TimeoutPart | float | None = None,
+        timeout: TimeoutPart | PerKey[PercentileTimeout] | float | None = None,
         deadline: Deadline | float | None = None,
         retry: Retry | None = None,
         hedge: Hedge | None = None,
@@ -199,7 +200,7 @@ class Policy(Described):
             return cast("Callable[P, R]", type(fn)(self(fn.__func__)))
         is_async = self._colour(fn)
         if self.timeout is not None:
-            self.timeout.check(fn, is_async=is_async)
+            self.timeout.model.check(fn, is_async=is_async)
         inner: tuple[Policy, ...] = getattr(fn, "__resilience__", ())
         lint_stack(self._plan, [policy._plan for policy in inner])
         wrapper: Any = functools.update_wrapper(_fast.build(self, fn, is_async=is_async), fn)
@@ -234,8 +235,8 @@ class Policy(Described):
         if self._colour(fn):
             raise TypeError(f"{fn!r} is a coroutine function; use `await policy.acall(...)`")
         plan = self._in_force()
-        if plan.timeout is not None and plan.timeout.mode is None:
-            plan.timeout.check(fn, is_async=False)  # before anything is taken or retried
+        if plan.timeout is not None and plan.timeout.model.mode is None:
+            plan.timeout.model.check(fn, is_async=False)  # before anything is taken or retried
         plan.stats.begin()
         return cast("R", drive(tell(plan, Blocking(plan.clock), Call(fn, args, kwargs))))
 

@@ -238,7 +238,7 @@ def run(way: str, shape: Shape, script: list[Step], calls: list[Call], outside: 
             with attempt:
                 handed = policy._in_force().timeout
                 given = timeout
-                if handed is not None and not handed.shadow and handed.mode == "argument":
+                if handed is not None and not handed.shadow and handed.model.mode == "argument":
                     left = attempt.timeout
                     assert left is not None
                     given = left if timeout is None else min(left, timeout)

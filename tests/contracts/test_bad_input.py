@@ -66,7 +66,9 @@ ROWS: dict[type, dict[str, str]] = {
         "name": "text or None", "shadow": "flag", "clock": "clock or None",
     },
     rs.PercentileTimeout: {
-        "percentile": "open ratio", "between": "between", "initial": "seconds or None", "padding": "at least 1",
+        "percentile": "open ratio", "false_timeouts": "open ratio or None", "between": "between",
+        "initial": "seconds or None", "padding": "at least 1", "least_padding": "seconds or 0", "window": "seconds",
+        "window_samples": "count or None", "max_age": "seconds", "linger": "count or 0",
         "mode": "mode or None", "argument": "text", "max_abandoned": "count", "name": "text or None", "shadow": "flag",
         "clock": "clock or None",
     },
@@ -100,7 +102,8 @@ ROWS: dict[type, dict[str, str]] = {
         "clock": "clock or None",
     },
     rs.Hedge: {
-        "delay": "seconds", "extra": "count", "budget": "budget or None", "name": "text or None", "shadow": "flag",
+        "delay": "seconds", "quantile": "open ratio or None", "extra": "count", "budget": "budget or None",
+        "name": "text or None", "shadow": "flag",
         "clock": "clock or None",
     },
     rs.Fallback: {
@@ -162,8 +165,8 @@ def test_every_argument_has_a_row(kind: type) -> None:
 def test_every_public_class_that_is_configured_has_rows() -> None:
     """Classes without a row are the ones that users do not make, or that take no settings."""
     made_by_others = {
-        rs.Attempt, rs.RateChange, rs.Reservation, rs.Retrying, rs.State, rs.Transition, rs.Clock, rs.Backoff,
-        rs.Registry,
+        rs.Attempt, rs.Explanation, rs.RateChange, rs.Reservation, rs.Retrying, rs.State, rs.Transition, rs.Clock,
+        rs.Backoff, rs.Registry,
     }  # fmt: skip
     classes = {thing for thing in vars(rs).values() if inspect.isclass(thing) and not issubclass(thing, BaseException)}
     assert classes - made_by_others == {kind for kind in ROWS if kind.__module__.split(".")[1] != "aws"}
@@ -191,6 +194,12 @@ def test_every_public_class_that_is_configured_has_rows() -> None:
         (lambda: rs.Policy(timeout=2, deadline=1), "deadline"),
         (lambda: rs.Policy(hedge=rs.Hedge(1), timeout=1), "hedge"),
         (lambda: rs.Policy(hedge=rs.Hedge(1), deadline=1), "hedge"),
+        (lambda: rs.Policy(hedge=rs.Hedge(quantile=0.9), timeout=1), "needs a PercentileTimeout"),
+        (lambda: rs.Hedge(quantile=0.9)(hash), "needs a PercentileTimeout"),
+        (lambda: rs.Hedge(1.0, quantile=0.9), "one of delay and quantile"),
+        (lambda: rs.PercentileTimeout(0.9, false_timeouts=0.1, between=(1, 2)), "one of percentile and false_timeouts"),
+        (lambda: rs.PercentileTimeout(0.9, between=(1, 2), window=1e-9), "window"),
+        (lambda: rs.PercentileTimeout(0.9, between=(1, 2), window=60, max_age=30), "max_age"),
         (lambda: rs.Policy(retry=rs.TokenBucket(1)), "retry"),  # type: ignore[arg-type]
         (lambda: rs.CircuitBreaker(window_seconds=1e-10), "window_seconds"),
         (lambda: rs.CircuitBreaker(probe_timeout=1e-10), "probe_timeout"),

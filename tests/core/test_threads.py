@@ -166,7 +166,7 @@ def test_a_learned_timeout_survives_many_threads() -> None:
     together(lambda _: calls(guarded, 200))
     learned.refresh(learned._now.monotonic_ns() + 10**10)
     assert 0.001 <= learned.current <= 1.0
-    assert "samples" in learned.explain()
+    assert "samples" in str(learned.explain())
 
 
 def test_asyncio_and_threads_share_a_bulkhead_and_a_limiter() -> None:

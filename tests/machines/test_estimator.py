@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from resilience.errors import ConfigError
 from resilience.machines.estimator import TimeoutEstimator
-from resilience.machines.sketch import bucket_edges, minimum_samples, product_limit, upper_rank
+from resilience.machines.sketch import bucket_edges, minimum_samples, upper_rank
+from resilience.machines.survival import product_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def lognormal(seed: int, median: float, sigma: float) -> Callable[[float], float
 
 def make(p: float = 0.99, floor: int = MS, ceiling: int = 30 * SECOND, **more: object) -> TimeoutEstimator:
     more.setdefault("initial", SECOND)
-    return TimeoutEstimator(p, floor=floor, ceiling=ceiling, **more)  # type: ignore[arg-type]
+    return TimeoutEstimator(p, floor=floor, ceiling=ceiling, **more)
 
 
 SAMPLES = st.lists(st.integers(-20 * SECOND, 20 * SECOND), max_size=60)
@@ -206,10 +207,11 @@ def test_memory_is_bounded_whatever_comes() -> None:
     for second in range(300):
         estimator.absorb([rng.randrange(1, 100 * SECOND) for _ in range(500)], second * SECOND)
         estimator.refresh(second * SECOND)
-    cells = sum(len(part.done) + len(part.cut) for part in estimator._ring)
-    assert len(estimator._ring) <= 13
-    assert cells <= 13 * len(bucket_edges(0.01))
-    assert sum(estimator._done.values()) == estimator._n_done == sum(sum(p.done.values()) for p in estimator._ring)
+    window = estimator._window
+    assert len(window._ring) <= 13
+    assert window.cells <= 14 * len(bucket_edges(0.01))
+    slices = window.dump(300 * SECOND)
+    assert sum(window.sums()[0].values()) == window.n_done == sum(n for part in slices for _, n in part["answers"])
 
 
 @given(
@@ -297,8 +299,8 @@ def test_an_attempt_given_up_at_once_is_no_quick_answer() -> None:
     estimator = make(0.9)
     for _ in range(100):
         estimator.record(0, censored=True, now=0)
-    assert estimator._n_done == 0
-    assert estimator._pending.total() == 100
+    assert estimator._window.n_done == 0
+    assert sum(estimator._pending.values()) == 100
 
 
 @given(

@@ -89,21 +89,46 @@ class Request:
                 again = await again
             if not again:
                 break
+        if self.closed and answer is not None:  # a hedge that lost; nobody will read it
+            self.call.answers.append(answer)
+            await self._drop(answer[0])
+            return answer[1]
+        content = None
+        if self._checked and answer is not None:
+            content = (await answer[0].content) if is_async else answer[0].content
+        return self._judged(answer, error, context, content)[1]
+
+    def once(self) -> tuple[Any, Any]:
+        """The first attempt of a blocking client that does not hedge, in short: the answer."""
+        call, context, endpoint, model = self.call, self._context, self._endpoint, self._model
+        call.tries = 1
+        self._describe(context, 1)
+        answer, error = endpoint._get_response(endpoint.create_request(self._dict, model), model, context)
+        if self._guard.silent and endpoint._needs_retry(1, model, self._dict, answer, error):
+            call.tries = 0
+            if self._start is not None:
+                _rewind(self._dict.get("body"), self._start)
+            drive(self.attempt())
+            return call.answers[-1]
+        content = answer[0].content if self._checked and answer is not None else None
+        return self._judged(answer, error, context, content)
+
+    def _judged(
+        self, answer: Any, error: Exception | None, context: dict[str, Any], content: bytes | None
+    ) -> tuple[Any, Any]:
+        """The answer, or what it comes to; its *content* where that has a checksum."""
         if error is not None:
             raise error
         http, parsed = answer
         self.call.answers.append(answer)
-        if self.closed:  # a hedge that lost; nobody will read it
-            await self._drop(http)
-        if self._checked and http.status_code < 300:
-            content = http.content
-            corrupt = checksum_error(http.headers, (await content) if is_async else content)
-            if corrupt is not None:
-                raise corrupt
         if http.status_code >= 300:
             code = context.get("error_code_override") or parsed.get("Error", {}).get("Code")
-            raise self._guard.client.exceptions.from_code(code)(parsed, model.name)
-        return parsed
+            raise self._guard.client.exceptions.from_code(code)(parsed, self._model.name)
+        if content is not None:
+            corrupt = checksum_error(http.headers, content)
+            if corrupt is not None:
+                raise corrupt
+        return http, parsed
 
     def _describe(self, context: dict[str, Any], number: int) -> None:
         """What the ``amz-sdk-request`` header is to say."""
@@ -142,7 +167,7 @@ class Request:
         http, parsed = answer
         if self.call.operation.streams_out and http.status_code < 300:
             timeout = self.call.inner.timeout
-            stall = None if timeout is None or timeout.shadow else timeout.seconds_for(0)
+            stall = None if timeout is None or timeout.shadow else timeout.of(self.call).seconds_for(0)
             hand_over = _aio.hand_over if self._guard.is_async else _transport.hand_over
             hand_over(http.raw, limit=self._limit, stall=stall)
         if "ResponseMetadata" in parsed:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._scope import Limit
     from ..policies.timeout import TimeoutPart
 
-__all__ = ["Sockets"]
+__all__ = ["Sockets", "translated"]
 
 _WIRE = (HTTPClientError, BotocoreConnectionError, HTTPError, OSError)
 """What botocore raises when the wire gave out, whatever the reason."""
@@ -31,16 +31,22 @@ class Sockets(Blocking):
     cancels = True
 
     def _attempt(self, call: Call, limit: Limit | None, timeout: TimeoutPart | None) -> Any:
-        return self.once(lambda: call.fn(*call.args, **call.kwargs), limit)
-
-    def once(self, fn: Callable[[], Any], limit: Limit | None) -> Any:
-        """Call *fn*; that the wire gave out after *limit* is the limit's doing, and raised as its error."""
         try:
-            return fn()
+            return call.fn(*call.args, **call.kwargs)
         except _WIRE as error:
-            if limit is None or isinstance(error, ResilienceError):
+            meant = translated(error, limit, self.clock.monotonic_ns)
+            if meant is error:
                 raise
-            now = self.clock.monotonic_ns()
-            if now < limit.at:
-                raise
-            raise limit.error(now) from error
+            raise meant from error
+
+
+def translated(error: Exception, limit: Limit | None, now: Callable[[], int]) -> Exception:
+    """What *error* means: where the wire gave out after *limit* had passed, that is the limit's doing."""
+    if limit is None or isinstance(error, ResilienceError) or not isinstance(error, _WIRE):
+        return error
+    at = now()
+    if at < limit.at:
+        return error
+    meant = limit.error(at)
+    meant.__cause__ = error
+    return meant

@@ -19,11 +19,14 @@ import io
 import socket
 import sys
 import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import connection as urllib3_connection
+
+from .._checks import NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +63,10 @@ class Wire:
     One thread uses it at a time: the caller's, later perhaps another one that reads the body.
     """
 
-    __slots__ = ("_armed", "_decref_socketios", "_sock", "_stall", "_timeout", "fileno", "limit", "shutdown")
+    __slots__ = (
+        "_armed", "_decref_socketios", "_due", "_now", "_recv_into", "_sock", "_stall", "_timeout", "fileno", "limit",
+        "shutdown",
+    )  # fmt: skip
 
     def __init__(self, sock: Any, timeout: float | None, limit: Limit | None) -> None:
         self._sock = sock
@@ -69,7 +75,10 @@ class Wire:
         # What the socket was told last. Under a limit a new one does not say: it tells what is left now (`_Telling`).
         self._armed: float | None = sock.gettimeout() if limit is None else -1.0
         self.limit = limit
+        self._now = time.monotonic_ns if limit is None else limit.clock.monotonic_ns
+        self._due = 0  # the time (ns) from which the socket must be told anew
         # Asked for at each request, so they are at hand. Everything else is looked for in the socket.
+        self._recv_into = sock.recv_into
         self.fileno = sock.fileno
         self.shutdown = sock.shutdown
         self._decref_socketios = sock._decref_socketios
@@ -83,44 +92,65 @@ class Wire:
         self._stall = stall
         if limit is None:
             self._arm(self._timeout if stall is None else stall)
+        else:
+            self._now = limit.clock.monotonic_ns
+            self._due = 0
 
     def settimeout(self, timeout: float | None) -> None:
         """The client's timeout for what comes next."""
-        self._timeout = timeout
-        self._stall = None
-        if self.limit is None and timeout != self._armed:
-            self._arm(timeout)
+        if self.limit is None:
+            self._timeout = timeout
+            self._stall = None
+            if timeout != self._armed:
+                self._arm(timeout)
+        elif timeout != self._timeout or self._stall is not None:
+            self._timeout = timeout
+            self._stall = None
+            self._due = 0
 
     def _arm(self, timeout: float | None) -> None:
         if timeout != self._armed:  # it would be a system call
             self._sock.settimeout(timeout)
             self._armed = timeout
 
-    def _arm_near(self, timeout: float) -> None:
-        """The same for the time left, which is less each time."""
+    def _obey(self, limit: Limit) -> None:
+        """Tell the socket how long the next operation may wait, if it has been told something else.
+
+        Raises:
+            TimeoutError: no time is left.
+        """
+        now = self._now()
+        own = self._timeout if self._stall is None else self._stall
+        left = limit.left(now)
+        if left <= 0:
+            raise TimeoutError("timed out")
+        timeout = left if own is None or left < own else own
         armed = self._armed
         if armed is None or not timeout <= armed <= timeout + _SLACK:
             self._sock.settimeout(timeout)
-            self._armed = timeout
+            self._armed = armed = timeout
+        if timeout == own:  # until less than that is left
+            self._due = limit.at - round(own * NS)
+        else:
+            self._due = min(limit.at, now + round((timeout + _SLACK - armed) * NS))
 
     def recv_into(self, buffer: Any) -> int:
         limit = self.limit
-        if limit is not None:
-            self._arm_near(allowed(self._timeout if self._stall is None else self._stall, limit))
-        received: int = self._sock.recv_into(buffer)
-        return received
+        if limit is not None and self._now() >= self._due:
+            self._obey(limit)
+        return self._recv_into(buffer)  # type: ignore[no-any-return]
 
     def recv(self, size: int) -> bytes:
         limit = self.limit
-        if limit is not None:
-            self._arm_near(allowed(self._timeout if self._stall is None else self._stall, limit))
+        if limit is not None and self._now() >= self._due:
+            self._obey(limit)
         received: bytes = self._sock.recv(size)
         return received
 
     def sendall(self, data: Any) -> None:
         limit = self.limit
-        if limit is not None:
-            self._arm_near(allowed(self._timeout, limit))
+        if limit is not None and self._now() >= self._due:
+            self._obey(limit)
         self._sock.sendall(data)
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **kwargs: Any) -> Any:

@@ -12,9 +12,6 @@ __all__ = ["Basis", "Explanation"]
 
 Basis = Literal["initial", "measured", "extrapolated", "growing", "blackout"]
 
-_MS = 1_000_000
-_NS = 1_000_000_000
-
 _WORDS: dict[Basis, str] = {
     "initial": "the initial value, as there are too few answers to learn from",
     "measured": "from the measured quantile",
@@ -26,7 +23,7 @@ _WORDS: dict[Basis, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why the timeout is what it is; times are in nanoseconds. ``str()`` says it in words.
+    """Why a learned timeout is what it is. Times are in seconds, shares between 0 and 1. ``str()`` says it in words.
 
     Attributes:
         timeout: the timeout now in force.
@@ -34,40 +31,56 @@ class Explanation:
         basis: "initial", "measured", "extrapolated", "growing" or "blackout".
         p: the share of answers that should come in time.
         quantile: the quantile before padding at the last refresh; ``None`` before the first.
-        pad_rel: factor of the padding.
-        pad_abs: the least padding, ns.
-        drift: further factor, for latency that wanders from slice to slice.
+        padding: the factor of the padding.
+        least_padding: the least that is added, in seconds.
+        drift: a further factor, for latency that wanders from slice to slice.
         samples: how many samples the window holds.
-        censored: the share of them that was cut off, 0 to 1.
+        censored: the share of them that was cut off.
         unanswered: timeouts left out of account because nothing was answered around them, since the beginning.
+        watched: attempts that were watched beyond their timeout, and have come to an end, since the beginning.
+        late: how many of them were answered after all: false timeouts.
+        false_timeouts: the share of all attempts that was cut off falsely, as estimated from these; ``None`` as long as
+            none was watched.
+        never_answered: the share of the attempts in the window that is lost, not late, as far as watched ones tell.
         confident: whether the quantile was measured, at the full confidence bound.
         previous: the timeout before the last change.
         changed_ago: time since the last change; ``None`` if there was none.
     """
 
-    timeout: int
-    target: int
+    timeout: float
+    target: float
     basis: Basis
     p: float
-    quantile: int | None
-    pad_rel: float
-    pad_abs: int
+    quantile: float | None
+    padding: float
+    least_padding: float
     drift: float
     samples: int
     censored: float
     unanswered: int
+    watched: int
+    late: int
+    false_timeouts: float | None
+    never_answered: float
     confident: bool
-    previous: int
-    changed_ago: int | None
+    previous: float
+    changed_ago: float | None
 
     def __str__(self) -> str:
         parts = [f"timeout {_text(self.timeout)}: {_WORDS[self.basis]}"]
         if self.quantile is not None:
             parts.append(
-                f"p{self.p * 100:.6g} is {_text(self.quantile)}, padded by a factor of {self.pad_rel:g} "
-                f"(at least {_text(self.pad_abs)}) and {self.drift:.2f} for drift"
+                f"p{self.p * 100:.6g} is {_text(self.quantile)}, padded by a factor of {self.padding:g} "
+                f"(at least {_text(self.least_padding)}) and {self.drift:.2f} for drift"
             )
         parts.append(f"{self.samples} samples, {self.censored:.1%} of them cut off")
+        if self.watched:
+            parts.append(
+                f"of {self.watched} timed-out attempts that were watched {self.late} were answered late "
+                f"({self.false_timeouts or 0:.3%} of all attempts cut off falsely)"
+            )
+        if self.never_answered:
+            parts.append(f"{self.never_answered:.1%} are never answered")
         if self.unanswered:
             parts.append(f"{self.unanswered} timeouts in blackouts left out")
         if self.timeout > self.target:
@@ -77,8 +90,8 @@ class Explanation:
         return "; ".join(parts)
 
 
-def _text(ns: int) -> str:
-    for unit, name in ((_NS, "s"), (_MS, "ms"), (1000, "us")):
-        if ns >= unit:
-            return f"{ns / unit:.3g} {name}" if ns < 1000 * unit else f"{ns / unit:.0f} {name}"
-    return f"{ns} ns"
+def _text(seconds: float) -> str:
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}" if seconds < 1000 * unit else f"{seconds / unit:.0f} {name}"
+    return f"{seconds * 1e9:.0f} ns"

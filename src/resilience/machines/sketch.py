@@ -5,8 +5,7 @@ the values in (gamma^(i-1), gamma^i]. Only buckets that hold something are store
 from a table, found by bisection, so a value on a border falls into the same bucket on every machine, which a
 logarithm in floating point does not promise.
 
-Beside it stands what is needed to read a quantile off such counts when some values are only known to be "longer than
-this", and when an upper confidence bound is wanted.
+Beside it stands which rank to ask for when an upper confidence bound on a quantile is wanted.
 
 This file knows integers and nothing of clocks, windows or timeouts: forgetting is the business of whoever holds the
 counts.
@@ -17,7 +16,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from functools import lru_cache
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
@@ -29,9 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sketch",
     "bucket_edges",
-    "merged_rank",
     "minimum_samples",
-    "product_limit",
     "rank_of",
     "upper_rank",
 ]
@@ -113,50 +109,6 @@ def _normal_quantile(confidence: float) -> float:
         else:
             high = middle
     return high
-
-
-def product_limit(done: Mapping[int, int], cut: Mapping[int, int], k: int) -> int | None:
-    """The first bucket at which the product-limit estimate of the distribution reaches k/n.
-
-    Kaplan and Meier's estimate: each value that was cut off hands its weight on to the values above it. In one bucket
-    the complete values come first. Without values cut off below it, the answer is that of the k-th smallest value,
-    in exact integers.
-
-    Args:
-        done: how many values were seen whole, by bucket.
-        cut: how many are only known to be longer, by the bucket of what is known.
-        k: the rank, 1 to n, where n is the number of all of them.
-
-    Returns:
-        ``None`` if the estimate never reaches k/n: too many values were cut off.
-    """
-    keys = sorted(done)
-    split = bisect_left(keys, min(cut)) if cut else len(keys)
-    totals = list(accumulate(map(done.__getitem__, keys[:split])))
-    below = totals[-1] if totals else 0
-    if below >= k:
-        return keys[bisect_left(totals, k)]
-    n = at_risk = below + sum(map(done.__getitem__, keys[split:])) + sum(cut.values())
-    at_risk -= below
-    survival, wanted = at_risk / n, (n - k) / n + 1e-12
-    for bucket in sorted({*keys[split:], *cut}):
-        seen = done.get(bucket, 0)
-        if seen:
-            survival *= 1 - seen / at_risk
-            if survival <= wanted:
-                return bucket
-        at_risk -= seen + cut.get(bucket, 0)
-    return None
-
-
-def merged_rank(done: Mapping[int, int], cut: Mapping[int, int], k: int) -> int:
-    """The bucket of the k-th smallest value when those cut off are taken for whole."""
-    wanted = sum(done.values()) + sum(cut.values()) - k + 1
-    for bucket in sorted({*done, *cut}, reverse=True):
-        wanted -= done.get(bucket, 0) + cut.get(bucket, 0)
-        if wanted <= 0:
-            return bucket
-    raise ConfigError(f"k must be a rank of the values, not {k!r}")
 
 
 class Sketch:

@@ -12,6 +12,7 @@ from .._part import Part
 from ..errors import CircuitOpen, ConfigError
 from ..machines.circuit import FAILURE, IGNORED, SUCCESS, Circuit
 from ..machines.circuit_types import Event, Settings, State, Transition
+from .percentile_timeout import PercentileTimeout
 from .retry import Failures
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class CircuitBreaker(Part):
         minimum: the calls the window must hold before a rate means anything.
         consecutive: opens at so many failures in a row; ``None``: not for that reason.
         slow_rate: opens when this share of the calls was slow; ``None``: not for that reason.
-        slow_call: seconds from which a call is slow; needed with *slow_rate*.
+        slow_call: seconds from which a call is slow; needed with *slow_rate*. Or a `PercentileTimeout`: what takes as
+            long as it allows now is slow.
         window_calls: the window in calls; then *window_seconds* does not apply.
         window_seconds: the window in seconds; 10 by default.
         open_for: seconds the circuit stays open the first time.
@@ -81,7 +83,7 @@ class CircuitBreaker(Part):
         minimum: int = 20,
         consecutive: int | None = None,
         slow_rate: float | None = None,
-        slow_call: float | None = None,
+        slow_call: float | PercentileTimeout | None = None,
         window_calls: int | None = None,
         window_seconds: float | None = None,
         open_for: float = 5.0,
@@ -106,7 +108,9 @@ class CircuitBreaker(Part):
         self.minimum = _checks.count("minimum", minimum)
         self.consecutive = None if consecutive is None else _checks.count("consecutive", consecutive)
         self.slow_rate = None if slow_rate is None else _checks.ratio("slow_rate", slow_rate)
-        self.slow_call = None if slow_call is None else _checks.span("slow_call", slow_call)
+        if slow_call is not None and not isinstance(slow_call, PercentileTimeout):
+            slow_call = _checks.span("slow_call", slow_call)
+        self.slow_call = slow_call
         self.window_calls = None if window_calls is None else _checks.count("window_calls", window_calls)
         self.window_seconds = None if window_seconds is None else _checks.span("window_seconds", window_seconds)
         self.open_for = _checks.span("open_for", open_for)
@@ -149,7 +153,9 @@ class CircuitBreaker(Part):
                 ramp_start=self.ramp_start,
             )
         )
-        self._slow_ns = None if self.slow_call is None else to_ns(self.slow_call)
+        self._slow_ns = to_ns(self.slow_call) if isinstance(self.slow_call, float) else None
+        self.plain = self.on_result is None and not isinstance(self.slow_call, PercentileTimeout)
+        """Whether nothing but a fixed number of seconds decides of a call that came back."""
         self._counts = dict.fromkeys(("refused", "shadow", "opened", "closed"), 0)
 
     def _check_together(self) -> None:
@@ -169,6 +175,12 @@ class CircuitBreaker(Part):
             )
         if self._longest < self.open_for:
             raise ConfigError(f"max_open must be at least open_for ({self.open_for:g} s), not {self.max_open!r}")
+
+    def adopt(self, clock: Clock) -> None:
+        """Take time from the clock of the policy this part is put into; what it follows too."""
+        super().adopt(clock)
+        if isinstance(self.slow_call, PercentileTimeout):
+            self.slow_call.adopt(clock)
 
     # -- for people --------------------------------------------------------------------------------------------------
 
@@ -273,6 +285,10 @@ class CircuitBreaker(Part):
 
     def succeed(self, permit: Permit | None, duration: int, result: object, now: int) -> None:
         """A call came back after *duration* ns."""
+        if self.plain and type(permit) is int and (self._slow_ns is None or duration < self._slow_ns):
+            with self._lock:
+                self._circuit.success(permit, now)
+            return
         if self.on_result is not None and ask(self.on_result, result):
             self._settle(permit, FAILURE, duration, now)
         else:
@@ -289,7 +305,10 @@ class CircuitBreaker(Part):
     def _settle(self, permit: Permit | None, outcome: Outcome, duration: int, now: int) -> None:
         if permit is None:
             return
-        slow = self._slow_ns is not None and duration >= self._slow_ns
+        if isinstance(self.slow_call, PercentileTimeout):
+            slow = duration >= to_ns(self.slow_call.current)
+        else:
+            slow = self._slow_ns is not None and duration >= self._slow_ns
         with self._lock:
             moved = self._circuit.settle(permit, outcome, slow, now, self._random)
             self._note(moved)

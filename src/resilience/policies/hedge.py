@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 from .. import _checks
 from .._part import Part
+from ..errors import ConfigError
 from .retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     from ..clock import Clock
+    from .timeout import TimeoutPart
 
 __all__ = ["Hedge"]
+
+_LEAST = 0.001
+"""Below that a delay says more of the machine than of the dependency, s."""
 
 
 class Hedge(Part):
@@ -23,8 +28,12 @@ class Hedge(Part):
     passes the breaker, the limiter and the bulkhead. No hedge is started while the breaker is not closed, and each one
     is taken from the retry budget.
 
+    With *quantile* in place of *delay*, the delay follows the latency that the policy's `PercentileTimeout` measures,
+    from the same samples, and is never below a millisecond; until enough is known no call is hedged.
+
     Args:
         delay: seconds without an answer after which the next attempt starts.
+        quantile: the share of answers that come before it does, such as 0.95, in place of *delay*.
         extra: how many attempts may be started besides the first.
         budget: the `RetryBudget` each of them is taken from; by default the one of the policy's ``Retry``, or
             one of its own. ``None`` does without.
@@ -43,8 +52,9 @@ class Hedge(Part):
 
     def __init__(
         self,
-        delay: float,
+        delay: float | None = None,
         *,
+        quantile: float | None = None,
         extra: int = 1,
         budget: RetryBudget | str | None = "own",
         name: str | None = None,
@@ -52,7 +62,10 @@ class Hedge(Part):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(name=name, clock=clock)
-        self.delay = _checks.seconds("delay", delay)
+        if (delay is None) == (quantile is None):
+            raise ConfigError(f"give one of delay and quantile, not {delay!r} and {quantile!r}")
+        self.delay = None if delay is None else _checks.seconds("delay", delay)
+        self.quantile = None if quantile is None else _checks.ratio("quantile", quantile, one=False)
         self.extra = _checks.count("extra", extra)
         if isinstance(budget, str):
             _checks.one_of("budget", budget, ("own",))
@@ -68,6 +81,13 @@ class Hedge(Part):
         super().adopt(clock)
         if self._budget is not None:
             self._budget.adopt(clock)
+
+    def wait(self, timeout: TimeoutPart | None) -> float | None:
+        """Seconds without an answer after which the next attempt starts; ``None``: not known yet, so none does."""
+        if self.quantile is None:
+            return self.delay
+        found = None if timeout is None else timeout.follow(self.quantile)
+        return None if found is None else max(found, _LEAST)
 
     def count(self, what: str) -> None:
         """Add one to a counter."""

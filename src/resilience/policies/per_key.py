@@ -1,4 +1,4 @@
-"""One breaker, bulkhead or adaptive limiter for each key, so that one dead shard does not close the other nine."""
+"""One breaker, bulkhead, limiter or timeout for each key, so that one dead shard does not close the other nine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..machines.circuit import State
 from .adaptive_token_bucket import AdaptiveTokenBucket
 from .bulkhead import Bulkhead
 from .circuit_breaker import CircuitBreaker
+from .percentile_timeout import PercentileTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PerKey"]
 
-T = TypeVar("T", CircuitBreaker, Bulkhead, AdaptiveTokenBucket)
+T = TypeVar("T", CircuitBreaker, Bulkhead, AdaptiveTokenBucket, PercentileTimeout)
 
 _LOOK = 8  # how many of the least used are looked at for one that can go without loss
 
@@ -32,7 +33,7 @@ class PerKey(Part, Generic[T]):
     ``PerKey(CircuitBreaker(...), key=lambda shard, *args: shard)`` stands in a policy where a circuit breaker would.
     The part of one key is ``family[key]``. At most *max_keys* are kept: the least recently used goes first, and among
     these one that is at rest (a closed circuit, an empty bulkhead, an adaptive limiter that does not limit or whose
-    bucket is full) before one that is not.
+    bucket is full) before one that is not. A learned timeout forgets what it knew with that.
 
     For fixed rate limits by key use `KeyedTokenBucket`, which is far smaller.
 
@@ -50,10 +51,11 @@ class PerKey(Part, Generic[T]):
     no_block = "the key comes from a call's arguments; use `with {0}[key]: ...`"
 
     def __init__(self, template: T, *, key: Callable[..., Hashable], max_keys: int = 10_000) -> None:
-        if not isinstance(template, (CircuitBreaker, Bulkhead, AdaptiveTokenBucket)):
+        if not isinstance(template, (CircuitBreaker, Bulkhead, AdaptiveTokenBucket, PercentileTimeout)):
             hint = "; use KeyedTokenBucket" if getattr(template, "kind", "") == "limiter" else ""
             raise TypeError(
-                f"template must be a CircuitBreaker, a Bulkhead or an AdaptiveTokenBucket, not {template!r}{hint}"
+                "template must be a CircuitBreaker, a Bulkhead, an AdaptiveTokenBucket or a PercentileTimeout, "
+                f"not {template!r}{hint}"
             )
         super().__init__(name=template.name, clock=template.clock)
         self.template: T = template
@@ -79,6 +81,11 @@ class PerKey(Part, Generic[T]):
             else:
                 self._parts.move_to_end(key)
         return part
+
+    @property
+    def model(self) -> T:
+        """What each key gets a copy of."""
+        return self.template
 
     def of(self, call: Call | None) -> T:  # type: ignore[override]
         """The part responsible for this call."""
@@ -107,20 +114,24 @@ class PerKey(Part, Generic[T]):
 
     @property
     def counters(self) -> dict[str, int | float]:
-        """The counters of all keys kept, added up, and how many keys there are and were dropped."""
+        """The counters of all keys kept, added up, and how many keys there are and were dropped.
+
+        Of what cannot be added up, such as the seconds of a timeout, it is the largest.
+        """
         with self._lock:
             parts = list(self._parts.values())
         total: dict[str, int | float] = {"keys": len(parts), "evicted": self._evicted}
         for part in parts:
             for name, value in part.counters.items():
-                total[name] = total.get(name, 0) + value
+                known = total.get(name, 0)
+                total[name] = max(known, value) if name in self.template.gauges else known + value
         return total
 
 
-def _at_rest(part: CircuitBreaker | Bulkhead | AdaptiveTokenBucket) -> bool:
+def _at_rest(part: CircuitBreaker | Bulkhead | AdaptiveTokenBucket | PercentileTimeout) -> bool:
     """Whether dropping it loses little."""
     if isinstance(part, CircuitBreaker):
         return part.state is State.CLOSED
     if isinstance(part, Bulkhead):
         return not part._gate.inside
-    return part.idle
+    return isinstance(part, PercentileTimeout) or part.idle

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import _checks
 from .._checks import NS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .._workers import Job
     from ..clock import Clock
+    from ._lingering import Lingerer, Watch
 
 __all__ = ["MODES", "Deadline", "Timeout", "TimeoutPart"]
 
@@ -38,6 +39,7 @@ class TimeoutPart(Part):
     """What fixed and learned timeouts have in common."""
 
     kind = "timeout"
+    learns: ClassVar[bool] = False
 
     current: float
     """The limit for the first attempt of a call made now, in seconds."""
@@ -83,10 +85,28 @@ class TimeoutPart(Part):
     def refresh(self, now: int) -> None:
         """Called on the short way when *now* has reached ``due``."""
 
-    def limit(self, now: int, who: str, cut: int) -> Limit:
+    def limit(self, now: int, who: str, cut: int, lingerer: Lingerer | None = None) -> Limit:
         """The point in time an attempt begun *now* must not pass."""
         seconds = self.seconds_for(cut)
-        return Limit(now + _checks.to_ns(seconds), seconds, who, self._now, deadline=False)
+        at = now + _checks.to_ns(seconds)
+        return Limit(at, seconds, who, self._now, deadline=False, lingerer=lingerer)
+
+    @property
+    def model(self) -> TimeoutPart:
+        """Itself."""
+        return self
+
+    def follow(self, share: float) -> float | None:
+        """The time in which this *share* of the answers comes, in seconds, if it is known."""
+        return None
+
+    def room(self) -> bool:
+        """Whether an attempt that times out would be watched, to learn from it."""
+        return False
+
+    def watch(self, attempt: Any, began: int) -> Watch | None:
+        """Watch an *attempt*, begun then, that has timed out; ``None``: no, it may end."""
+        return None
 
     def check(self, fn: Callable[..., Any], *, is_async: bool) -> None:
         """Refuse a function on which this timeout could not bite."""
