@@ -1,4 +1,4 @@
-"""The command line: ``resilience demo``, or ``python -m resilience demo``."""
+"""The command line: ``resilience demo`` and ``resilience tune``, or ``python -m resilience demo``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ usage: resilience <command> [options]
 
 commands:
   demo      see an AWS client survive a brown-out, throttling and an outage, bare and under a policy
+  tune      find a timeout from recorded latencies
   version   print the version
 
 `resilience <command> --help` tells the options of a command.
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .demo.run import main as demo
 
         return demo(rest)
+    if command == "tune":
+        from .tune.run import main as tune
+
+        return tune(rest)
     print(f"resilience: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
     return 2
 

@@ -25,7 +25,8 @@ LAYERS: dict[str, set[str]] = {
     "_retry_after": set(),
     "_scope": {"_checks", "clock", "errors"},
     "_workers": set(),
-    "_runtime": {"_workers", "errors"},
+    "_attend": {"_checks"},
+    "_runtime": {"_attend", "_workers", "errors"},
     "_part": {"_checks", "clock", "errors"},
     "policies": {
         "_checks", "_hooks", "_part", "_retry_after", "_runtime", "_scope", "backoff", "clock", "errors", "machines",
@@ -48,8 +49,9 @@ LAYERS: dict[str, set[str]] = {
     },
     "testing": {"_checks", "clock"},
     "pytest_plugin": set(),
+    "tune": {"machines", "tune"},
 }  # fmt: skip
-LAZY = {"_part": {"policy"}, "pytest_plugin": {"testing"}, "__main__": {"demo", "__init__"}}
+LAZY = {"_part": {"policy"}, "pytest_plugin": {"testing"}, "__main__": {"demo", "tune", "__init__"}}
 
 IMPURE = {"asyncio", "contextvars", "logging", "os", "queue", "random", "select", "socket", "threading", "time"}
 PURE = ("machines", "backoff", "_retry_after", "_story", "_plan", "_lint")
