@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -160,6 +161,8 @@ def test_an_interrupt_ends_it_in_one_line() -> None:
     with subprocess.Popen(
         [*COMMAND, "-", "--unit", "ms"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        # A shell has its background jobs ignore interrupts, and what they start inherits that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdin is not None
         process.stdin.write("1\n" * 100_000)  # more than a pipe holds: it is reading when this returns
