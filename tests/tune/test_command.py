@@ -162,7 +162,7 @@ def test_an_interrupt_ends_it_in_one_line() -> None:
         [*COMMAND, "-", "--unit", "ms"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
         # A shell has its background jobs ignore interrupts, and what they start inherits that.
-        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     ) as process:  # fmt: skip
         assert process.stdin is not None
         process.stdin.write("1\n" * 100_000)  # more than a pipe holds: it is reading when this returns
