@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -106,6 +107,8 @@ def test_an_interrupted_demo_leaves_no_process() -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": SOURCE},
         start_new_session=True,
+        # A shell has its background jobs ignore interrupts, and what they start inherits that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     assert child.stderr is not None
     for line in child.stderr:
