@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilience.machines.budget import BudgetMachine
@@ -15,6 +15,7 @@ EVENTS = st.lists(st.tuples(st.booleans(), st.integers(-5 * SECOND, 30 * SECOND)
 
 
 @given(EVENTS, st.integers(1, 20), st.sampled_from([0.0, 0.1, 0.2, 1.0]), st.sampled_from([None, 10 * SECOND]))
+@example([(False, 0), (False, -11), (False, 10 * SECOND)], 1, 0.0, 10 * SECOND)
 def test_retries_never_exceed_the_budget(
     events: list[tuple[bool, int]], capacity: int, deposit: float, floor: int | None
 ) -> None:

@@ -26,13 +26,14 @@ class BudgetMachine:
     Source: Marc Brooker, "Fixing retries with token buckets and circuit breakers" (2022).
     """
 
-    __slots__ = ("_deposit", "_floor", "_floor_at", "floored", "full", "level", "refused", "withdrawn")
+    __slots__ = ("_deposit", "_floor", "_floor_at", "_latest", "floored", "full", "level", "refused", "withdrawn")
 
     def __init__(self, *, capacity: float, deposit: float, floor_interval: int | None) -> None:
         self.full = self.level = round(capacity * UNIT)
         self._deposit = round(deposit * UNIT)
         self._floor = floor_interval
         self._floor_at: int | None = None
+        self._latest: int | None = None
         self.withdrawn = 0
         self.refused = 0
         self.floored = 0
@@ -42,7 +43,11 @@ class BudgetMachine:
         self.level = min(self.full, self.level + self._deposit)
 
     def withdraw(self, now: int) -> bool:
-        """Grant one retry, or refuse it."""
+        """Grant one retry, or refuse it. A time before an earlier one counts as that."""
+        if self._latest is None or now > self._latest:
+            self._latest = now
+        else:
+            now = self._latest
         if self.level >= UNIT:
             self.level -= UNIT
         elif self._floor is not None and (self._floor_at is None or now >= self._floor_at):
