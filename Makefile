@@ -18,7 +18,7 @@ TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py outage.py transp
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types unit versions docs package bench format clean
+.PHONY: help demo test lint types unit versions docs package bench accuracy format clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -60,6 +60,9 @@ bench: $(STAMPS)/bench ## the benchmarks, and the same calls through other libra
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,ops --benchmark-sort=min
 	$(BIN)/python -m pytest benchmarks/test_goals.py -s -q
 	$(BIN)/python benchmarks/peers.py
+
+accuracy: $(STAMPS)/dev ## how well learned timeouts keep the accepted share, beside other rules
+	$(BIN)/python benchmarks/accuracy.py
 
 format: $(STAMPS)/dev ## let ruff mend and format
 	$(BIN)/ruff check --fix .

@@ -148,7 +148,7 @@ def test_a_hedge_follows_the_quantile_of_the_policys_timeout() -> None:
     assert expected is not None
     assert expected == pytest.approx(0.155, abs=0.01)
     started.clear()
-    clock.run(policy.acall(work, 1.0))
+    clock.run(policy.acall(work, 1.1 * expected))
     assert started[1] - started[0] == pytest.approx(expected, rel=0.01)
     assert hedge.counters["hedged"] >= 1
     assert repr(hedge) == "Hedge(quantile=0.9, budget=None)"

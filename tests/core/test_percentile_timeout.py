@@ -32,7 +32,7 @@ def samples(timeout: rs.PercentileTimeout) -> tuple[int, int]:
     """How many answers were counted, and how many attempts that were cut off."""
     timeout.save()
     window = timeout._estimator._window
-    return window.n_done, window.n_cut + sum(timeout._estimator._pending.values())
+    return window.n_done, window.n_cut + timeout._estimator._silence.waiting
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -197,7 +197,8 @@ def test_the_loser_of_a_hedge_is_cut_off_at_its_age_and_the_winner_an_answer() -
 
     clock.run(policy.acall(work))
     assert samples(timeout) == (1, 1)
-    (cut,) = timeout._estimator._pending
+    ((_, counts),) = timeout._estimator._silence._batches
+    (cut,) = counts
     assert timeout._estimator._window.edge(cut) / 1e9 == pytest.approx(0.5, rel=0.03)
 
 

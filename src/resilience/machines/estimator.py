@@ -33,6 +33,7 @@ from ..errors import ConfigError
 from .estimator_settings import estimator_settings
 from .explanation import Explanation
 from .latency_window import LatencyWindow
+from .silence import Silence
 from .sketch import rank_of, upper_rank
 from .survival import merged_rank, never_ends, product_limit
 
@@ -46,14 +47,15 @@ __all__ = ["Explanation", "TimeoutEstimator"]
 _MS = 1_000_000
 _SECOND = 1_000_000_000
 
-_BLACKOUT = 10
-"""Timeouts in a row without an answer. With as many as half of all calls too slow, chance makes one in a thousand."""
-
 _PATIENCE = 16
 """For so many times the measured timeout a service may keep silent and then answer late, and still count as slow."""
 
 _SILENCE = 2 * _SECOND
 """And for so long in any case, ns."""
+
+_SURE = 0.95
+"""The confidence asked for while there is little to go by: few samples, or hardly more that are
+independent of each other, or more cut off than was accepted."""
 
 _VERSION = 1
 """Of the form in which what was learned is dumped."""
@@ -80,9 +82,8 @@ class TimeoutEstimator:
     """
 
     __slots__ = (
-        "_answers", "_basis", "_changed_at", "_dark", "_drift", "_heard_at", "_late", "_late_at", "_lost", "_measured",
-        "_now", "_pending", "_previous", "_quantile_ns", "_run", "_set", "_step_at", "_steps", "_target",
-        "_unanswered", "_window", "next_refresh", "ns", "watched",
+        "_answers", "_basis", "_changed_at", "_drift", "_late", "_lost", "_measured", "_now", "_previous",
+        "_quantile_ns", "_set", "_silence", "_step_at", "_steps", "_target", "_window", "next_refresh", "ns", "watched",
     )  # fmt: skip
 
     def __init__(self, p: float | None = None, **settings: Any) -> None:
@@ -90,13 +91,9 @@ class TimeoutEstimator:
         self._window = LatencyWindow(now_set)
         self.ns = now_set.first
         self._drift = 1.0
-        self._pending: dict[int, int] = {}  # timeouts since the last answer: slow, or dark?
-        self._run = 0
-        self._dark = False
-        self._heard_at: int | None = None
-        self._late_at: int | None = None
+        self._silence = Silence(self._window.edges, now_set.refresh_ns)
         self._steps = self._step_at = 0
-        self._answers = self._late = self._lost = self._unanswered = 0
+        self._answers = self._late = self._lost = 0
         self._basis: Basis = "initial"
         self._measured = self._target = self._previous = self.ns
         self._quantile_ns: int | None = None
@@ -115,51 +112,33 @@ class TimeoutEstimator:
         Each is the time of an answer in ns; or, negative, how long an attempt had waited when it was given up.
         """
         now = self._time(now)
-        edges, pending = self._window.edges, self._pending
+        edges, silence = self._window.edges, self._silence
         answered: dict[int, int] = {}
-        timeouts: dict[int, int] = {}
-        run, half = self._run, self.ns / 2
-        slow = self._is_slow(now)
-        if samples and not run and not pending and min(samples) >= 0:
+        slow: dict[int, int] = {}
+        half, patience = self.ns / 2, self._patience()
+        if samples and not silence.run and not silence.waiting and min(samples) >= 0:
             # Nothing timed out: one loop in C, a third of the time.
             answered = Counter(map(bisect_left, repeat(edges), samples))
             samples = ()
         for sample in samples:
             if sample < 0:
-                bucket = bisect_left(edges, -sample)
-                pending[bucket] = pending.get(bucket, 0) + 1
                 # A caller's impatience says nothing of an outage: only ages near the timeout count for one.
-                run += -sample >= half
+                silence.timed_out(-sample, bisect_left(edges, -sample), now, counts=-sample >= half)
                 continue
             bucket = bisect_left(edges, sample)
             answered[bucket] = answered.get(bucket, 0) + 1
-            if run or pending:
-                # What timed out around an answer is evidence of slowness; what did in the dark is none.
-                if run < _BLACKOUT or slow:
-                    for cut, count in pending.items():
-                        timeouts[cut] = timeouts.get(cut, 0) + count
-                else:
-                    self._unanswered += sum(pending.values())
-                pending.clear()
-                run = 0
-        self._run = run
+            silence.answered(now, patience, slow)
         if answered:
-            self._dark = False
-            self._heard_at = now
-            self._window.add(answered, timeouts, 0, now)
+            silence.heard(self._window.edge(min(answered)), now)
+            self._window.add(answered, slow, 0, now)
             self._answers += sum(answered.values())
         self._look(now)
 
     def _look(self, now: int) -> None:
         """Whether it is dark."""
-        if self._run >= _BLACKOUT and not self._dark and not self._is_slow(now):
-            self._dark = True
+        if self._silence.look(now, self._patience()):
             self._steps = 0
             self._step_at = now
-
-    def _is_slow(self, now: int) -> bool:
-        """Whether a late answer came not long ago: a service that answers late is no dark one."""
-        return self._late_at is not None and now - self._late_at <= self._patience()
 
     def _patience(self) -> int:
         return max(_SILENCE, _PATIENCE * self._measured)
@@ -167,27 +146,21 @@ class TimeoutEstimator:
     def late(self, latency: int, now: int) -> None:
         """An attempt that had timed out, and was watched, was answered after *latency* ns.
 
-        What timed out meanwhile was slow, then, and not lost; unless there was silence for so long before that it
-        must have been a standstill, now over.
+        What began before it and timed out was slow, then, and not lost; unless there was silence for so long before
+        that it must have been a standstill, now over.
         """
         now = self._time(now)
-        silent = 0 if self._heard_at is None else now - self._heard_at
-        slow = self._run < _BLACKOUT or silent <= self._patience()
-        if not slow:
-            self._unanswered += sum(self._pending.values())
-        self._window.add({bisect_left(self._window.edges, latency): 1}, self._pending if slow else {}, 0, now)
-        self._pending.clear()
-        self._run = 0
-        self._dark = False
-        self._heard_at = self._late_at = now
         self._late += 1
+        slow = self._silence.late(latency, now, self._patience())
+        if slow is not None:
+            self._window.add({bisect_left(self._window.edges, latency): 1}, slow, 0, now)
 
     def lost(self, now: int) -> None:
         """An attempt that had timed out was watched up to the ceiling, and was not answered."""
         now = self._time(now)
-        self._window.add({}, {}, 1, now)
+        if self._silence.lost(self._set.ceiling, now):
+            self._window.add({}, {}, 1, now)
         self._lost += 1
-        self._run += 1
         self._look(now)
         self._step_at = now  # those watched say it is death, so there is no reason for more patience
 
@@ -212,7 +185,8 @@ class TimeoutEstimator:
             return
         self.next_refresh = now + self._set.refresh_ns
         self._window.forget(now)
-        if self._dark:
+        self._window.step_down()
+        if self._silence.dark:
             self._hold_still(now)
             return
         if self._window.n_done < self._set.minimum:
@@ -240,7 +214,11 @@ class TimeoutEstimator:
         done, cut = window.sums()
         lost = window.lost
         n = window.n_done + window.n_cut + lost
-        rank = rank_of(p, n) if confidence is None else upper_rank(n, p, confidence)
+        if confidence is None:
+            rank = rank_of(p, n)
+        else:
+            little = n * window.independent() < self._set.need or n - window.n_done > 2 * (1 - p) * n
+            rank = upper_rank(n, p, max(confidence, _SURE) if little else confidence)
         longest = window.edge(max(done))
         if rank > n:
             limit = window.edge(max(cut)) if cut and not lost else 0
@@ -304,10 +282,7 @@ class TimeoutEstimator:
         timeout = _checks.count("timeout", data["timeout"])
         now = self._time(now)
         self._window.load(data["slices"], now)
-        self._pending.clear()
-        self._run = 0
-        self._dark = False
-        self._heard_at = self._late_at = None
+        self._silence.clear()
         self._move(min(max(timeout, self._set.floor), self._set.ceiling), now)
         self._measured = self._target = self.ns
         self._settle(now)
@@ -329,7 +304,7 @@ class TimeoutEstimator:
             drift=self._drift,
             samples=samples,
             censored=(window.n_cut + window.lost) / samples if samples else 0.0,
-            unanswered=self._unanswered + (sum(self._pending.values()) if self._dark else 0),
+            unanswered=self._silence.left_out + (self._silence.waiting if self._silence.dark else 0),
             watched=watched,
             late=self._late,
             false_timeouts=self._late / watched * timed_out / (timed_out + self._answers) if watched else None,

@@ -56,9 +56,9 @@ def estimator_settings(
     need: int | None = None,
     max_age: int = 900 * _SECOND,
     alpha: float = 0.01,
-    confidence: float | None = 0.95,
+    confidence: float | None = 0.5,
     minimum: int = 30,
-    fall: float = 0.05,
+    fall: float = 0.2,
     refresh_ns: int = _SECOND,
     hold: float = 2.0,
 ) -> EstimatorSettings:
@@ -75,10 +75,12 @@ def estimator_settings(
         drift_cap: the most that wandering latency may add, as a factor; 1 takes no account of it.
         slices: how many slices the window has when traffic allows, at least 2.
         slice_ns: what one slice spans, ns.
-        need: how many samples the window is stretched to hold; by default as many as the bound on the quantile needs.
+        need: how many samples the window is stretched to hold; by default as many as a bound on the quantile
+            with 95 % confidence needs.
         max_age: how old a sample may be when traffic is low, ns; at least the window.
         alpha: width of the buckets, see ``Sketch``.
-        confidence: of the upper bound on the quantile, between 0 and 1; ``None`` for the plain quantile.
+        confidence: of the upper bound on the quantile, between 0 and 1; ``None`` for the plain quantile. One half aims
+            at the middle. While there is little to go by, it is 95 % at least.
         minimum: answers needed before the timeout moves, at least 1.
         fall: the most the timeout falls in one refresh, as a share, above 0 and at most 1.
         refresh_ns: the least time between two refreshes, ns.
@@ -111,7 +113,7 @@ def estimator_settings(
     elif confidence is None:
         need = math.ceil(1 / (1 - p) * (1 - 1e-12))
     else:
-        need = minimum_samples(p, confidence)
+        need = minimum_samples(p, max(confidence, 0.95))
     return _shared(
         EstimatorSettings(
             p=p,

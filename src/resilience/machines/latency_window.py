@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
@@ -28,6 +29,14 @@ __all__ = ["LatencyWindow"]
 _LEVEL_SAMPLES = 10
 """A slice with fewer samples has no p90 to speak of."""
 
+_STEP = math.log(1.25)
+_SINCE = 5 / 12
+_BEFORE = 1 / 4
+"""By how much a step down is clear, as a logarithm; of the window, how long it has lasted, and what was before it."""
+
+_BEYOND_CHANCE = 3.0
+"""So much more variance than chance explains, in a dozen slices, is no chance (one in a thousand)."""
+
 _MOST = 1 << 32
 """Counts are kept in 32 bits."""
 
@@ -35,21 +44,23 @@ _FEW = 256
 """So few counters are added up when somebody asks; the sums of more are kept up to date."""
 
 # A slice that is over is a string of bytes: ten thousand keys have a hundred thousand of them. In the head: when it
-# was, how many answers, attempts cut off and lost it holds, the level (NaN for none), and how many of the pairs that
-# follow are answers. Each pair is a bucket and its count.
-_HEAD = struct.Struct("<qIIIfH")
+# was, how many answers, attempts cut off and lost it holds, the level (NaN for none) and the spread around it, both as
+# logarithms, and how many of the pairs that follow are answers. Each pair is a bucket and its count.
+_HEAD = struct.Struct("<qIIIffH")
 _PAIR = struct.Struct("<HI")
 
 
-def _packed(epoch: int, done: Mapping[int, int], cut: Mapping[int, int], lost: int, level: float) -> bytes:
+def _packed(
+    epoch: int, done: Mapping[int, int], cut: Mapping[int, int], lost: int, level: float, spread: float
+) -> bytes:
     n_done, n_cut = sum(done.values()), sum(cut.values())
     pairs = [_PAIR.pack(*pair) for counts in (done, cut) for pair in counts.items()]
-    return _HEAD.pack(epoch, n_done, n_cut, lost, level, len(done)) + b"".join(pairs)
+    return _HEAD.pack(epoch, n_done, n_cut, lost, level, spread, len(done)) + b"".join(pairs)
 
 
 def _pairs(part: bytes) -> tuple[Iterator[tuple[int, int]], Iterator[tuple[int, int]]]:
     """The counts of answers and of attempts cut off."""
-    border = _HEAD.size + _PAIR.size * _HEAD.unpack_from(part)[5]
+    border = _HEAD.size + _PAIR.size * _HEAD.unpack_from(part)[6]
     return (
         _PAIR.iter_unpack(part[_HEAD.size : border]),
         _PAIR.iter_unpack(part[border:]),
@@ -122,16 +133,20 @@ class LatencyWindow:
         """The slice that samples went to is over."""
         if self._epoch is None:
             return
-        done, cut, level = self._done, self._cut, math.nan
+        done, cut, level, spread = self._done, self._cut, math.nan, math.nan
         n = sum(done.values()) + sum(cut.values())
         if n >= _LEVEL_SAMPLES:
             # Hidden by timeouts, as around an outage, it is unknown: the limit in force says nothing of the level.
-            bucket = product_limit(done, cut, rank_of(0.9, n))
-            level = math.nan if bucket is None else math.log(self.edge(bucket))
+            low, middle, high = (product_limit(done, cut, rank_of(p, n)) for p in (0.8, 0.9, 0.95))
+            if low is not None and middle is not None:
+                level = math.log(self.edge(middle))
+                # From p80 to p90 or p95, each for a tenth of the values.
+                top, tenths = (middle, 1.0) if high is None else (high, 1.5)
+                spread = (math.log(self.edge(top)) - math.log(self.edge(low))) / tenths
         if self._sums is None and self.cells > _FEW:
             sums = self.sums()
             self._sums = dict(sums[0]), dict(sums[1])
-        self._ring.append(_packed(self._epoch, done, cut, self._lost, level))
+        self._ring.append(_packed(self._epoch, done, cut, self._lost, level, spread))
         self._epoch = None
         self._done, self._cut = {}, {}
         self._lost = 0
@@ -147,17 +162,39 @@ class LatencyWindow:
         if self._epoch is not None and self._epoch <= newest - self._set.slices:
             self._end()
         while self._ring:
-            epoch, done, cut, lost, _, _ = _HEAD.unpack_from(self._ring[0])
+            epoch, done, cut, *_ = _HEAD.unpack_from(self._ring[0])
             enough = self.n_done + self.n_cut - done - cut >= self._set.need
             if epoch > newest - self._set.slices or not (enough or epoch < too_old):
                 return
-            self._drop(self._ring.pop(0))
-            self.n_done -= done
-            self.n_cut -= cut
-            self.lost -= lost
+            self._drop()
 
-    def _drop(self, part: bytes) -> None:
-        """Take the counts of a slice off the sums."""
+    def step_down(self) -> None:
+        """Drop what was before a clear step down of the level.
+
+        Clear: the level of each slice since then lies by a fifth below that of each one before; both have lasted for a
+        while, and what was since then is enough to go by. The first slice of the new ones goes too: in it ends what
+        began before.
+        """
+        ring, new, held = self._ring, 0, sum(self._done.values())
+        while new < len(ring) and (new < self._set.slices * _SINCE or held < self._set.need):
+            new += 1
+            held += _HEAD.unpack_from(ring[-new])[1]
+        levels = [_HEAD.unpack_from(part)[4] for part in ring]
+        since, before = levels[-new - 1 :], levels[: -new - 1]
+        known = [level for level in before if not math.isnan(level)]
+        if len(known) < self._set.slices * _BEFORE or held < self._set.need:
+            return
+        if min(known) > max(since) + _STEP and not any(map(math.isnan, since)):
+            while len(ring) > new:
+                self._drop()
+
+    def _drop(self) -> None:
+        """The oldest slice."""
+        part = self._ring.pop(0)
+        _, done, cut, lost, *_ = _HEAD.unpack_from(part)
+        self.n_done -= done
+        self.n_cut -= cut
+        self.lost -= lost
         for pairs, counts in zip(_pairs(part), self._sums or (), strict=False):
             for bucket, count in pairs:
                 counts[bucket] -= count
@@ -165,13 +202,38 @@ class LatencyWindow:
                     del counts[bucket]
 
     def wander(self, cap: float) -> float:
-        """How far the level of latency wanders between slices, as a factor: exp(2 sd of the logarithms of the p90)."""
+        """How far the level of latency wanders, as a factor: exp(2 r sd of the logarithms of the p90 of the slices).
+
+        Where the slices differ by chance alone, or wander within a slice, the window holds all of that already. So it
+        counts as far as neighbors are alike: r is their correlation, by the mean square of the successive differences
+        (von Neumann 1941). It is a quarter at least where they differ by more than chance, for then the window holds
+        few levels that tell something new.
+        """
         levels = [level for level in (_HEAD.unpack_from(part)[4] for part in self._ring) if not math.isnan(level)]
-        if len(levels) < 2:
+        n = len(levels)
+        if n < 3:
             return 1.0
-        mean = sum(levels) / len(levels)
-        spread = math.sqrt(sum((level - mean) ** 2 for level in levels) / len(levels))
-        return min(cap, math.exp(min(2 * spread, 64.0)))
+        mean = sum(levels) / n
+        variance = sum((level - mean) ** 2 for level in levels) / n
+        steps = sum((b - a) ** 2 for a, b in pairwise(levels)) / (n - 1)
+        alike = 1 - steps / (2 * variance) if variance else 0.0
+        least = 0.25 if self.independent() < 1 else 0.0
+        return min(cap, math.exp(min(2 * max(least, alike) * math.sqrt(variance), 64.0)))
+
+    def independent(self) -> float:
+        """Which share of the samples tells something new, 0 to 1: less than all if slices differ more than by chance.
+
+        By chance alone, the p90 of n values scatters by sqrt(0.9 * 0.1 / n) over the density of the values there.
+        """
+        heads = [head for head in map(_HEAD.unpack_from, self._ring) if not math.isnan(head[4])]
+        n = len(heads)
+        if n < 3:
+            return 1.0
+        mean = sum(head[4] for head in heads) / n
+        seen = sum((head[4] - mean) ** 2 for head in heads) / n
+        # And by the width of a bucket.
+        chance = sum(9 * head[5] ** 2 / (head[1] + head[2]) for head in heads) / n + (2 * self._set.alpha) ** 2 / 12
+        return chance / seen if seen > _BEYOND_CHANCE * chance else 1.0
 
     # -- from one process to the next ----------------------------------------------------------------------------------
 
@@ -179,7 +241,7 @@ class LatencyWindow:
         """Its slices, oldest first, as plain data; with how long ago each began, ns."""
         rows: list[tuple[int, Any, Any, int]] = []
         for part in self._ring:
-            epoch, _, _, lost, _, _ = _HEAD.unpack_from(part)
+            epoch, _, _, lost, *_ = _HEAD.unpack_from(part)
             rows.append((epoch, *_pairs(part), lost))
         if self._epoch is not None:
             rows.append((self._epoch, self._done.items(), self._cut.items(), self._lost))

@@ -64,7 +64,8 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         false_timeouts: the same the other way round: the share of good calls that may be cut off. Give one of the two.
         between: the shortest and the longest timeout, in seconds.
         initial: the timeout until enough is known, in seconds; the longest by default.
-        padding: factor on the measured percentile; more on paths over the internet.
+        padding: factor on the measured percentile; more on paths over the internet. With 1, and 0 for *least_padding*,
+            it aims at the accepted share itself: in the long run between a quarter and twice of that is cut off.
         least_padding: what is added at least, in seconds: a pause of either process alone can take so long.
         window: seconds of traffic that count.
         window_samples: how many samples the window is stretched to hold where traffic is low; by default as many as
