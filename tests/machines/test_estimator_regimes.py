@@ -47,7 +47,7 @@ def settled(name: str, seed: int = 1, **more: object) -> tuple[World[TimeoutEsti
 def test_it_follows_a_slow_down_within_two_seconds_and_comes_back(name: str, factor: float) -> None:
     """After two seconds and 200 calls no more than the target is cut off, by a timeout that fits; then back down.
 
-    Down it needs a window to forget, and then falls by 5 % a second.
+    Down it has a window to forget, the time that the fall takes, and ten seconds more.
     """
     median, sigma = SERVICES[name]
     world, before = settled(name)
@@ -66,7 +66,7 @@ def test_it_follows_a_slow_down_within_two_seconds_and_comes_back(name: str, fac
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_deploy_that_makes_it_faster_is_noticed_within_a_window(name: str) -> None:
-    """Half the latency: after a window, and the fall of 5 % a second, the timeout is that of the new latency."""
+    """Half the latency: after a window, and the time the fall takes, the timeout is that of the new latency."""
     median, sigma = SERVICES[name]
     world, _ = settled(name)
     world.run(60 + math.log(2) / FALL + 10, lognormal(4, median / 2, sigma))
