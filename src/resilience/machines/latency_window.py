@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 import struct
+from array import array
+from bisect import bisect_left
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,33 @@ def _pairs(part: bytes) -> tuple[Iterator[tuple[int, int]], Iterator[tuple[int, 
     )
 
 
+class _Tally:
+    """Counts by bucket in a tenth of the room of a dict, for what is changed now and then."""
+
+    __slots__ = ("_buckets", "_counts")
+
+    def __init__(self, counts: Mapping[int, int]) -> None:
+        self._buckets = array("H", sorted(counts))
+        self._counts = array("Q", [counts[bucket] for bucket in self._buckets])
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def change(self, bucket: int, by: int) -> None:
+        buckets, counts = self._buckets, self._counts
+        place = bisect_left(buckets, bucket)
+        if place == len(buckets) or buckets[place] != bucket:
+            buckets.insert(place, bucket)
+            counts.insert(place, by)
+        elif counts[place] == -by:
+            del buckets[place], counts[place]
+        else:
+            counts[place] += by
+
+    def as_dict(self) -> dict[int, int]:
+        return dict(zip(self._buckets, self._counts, strict=True))
+
+
 class LatencyWindow:
     """Counts of answers, and of attempts that were cut off, by bucket, and of attempts that never ended.
 
@@ -92,7 +121,7 @@ class LatencyWindow:
         self._done: dict[int, int] = {}
         self._cut: dict[int, int] = {}
         self._lost = 0
-        self._sums: tuple[dict[int, int], dict[int, int]] | None = None
+        self._sums: tuple[_Tally, _Tally] | None = None
         self.n_done = self.n_cut = self.lost = 0
 
     @property
@@ -104,7 +133,7 @@ class LatencyWindow:
     def sums(self) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Answers by bucket; and attempts cut off, by the bucket of how long they had waited."""
         if self._sums is not None:
-            return self._sums
+            return self._sums[0].as_dict(), self._sums[1].as_dict()
         done, cut = dict(self._done), dict(self._cut)
         for part in self._ring:
             for pairs, into in zip(_pairs(part), (done, cut), strict=True):
@@ -118,12 +147,13 @@ class LatencyWindow:
         if self._epoch != epoch:
             self._end()
             self._epoch = epoch
-        into = [(answered, self._done), (timeouts, self._cut)]
-        if self._sums is not None:
-            into += [(answered, self._sums[0]), (timeouts, self._sums[1])]
-        for samples, counts in into:
+        for samples, counts in ((answered, self._done), (timeouts, self._cut)):
             for bucket, count in samples.items():
                 counts[bucket] = counts.get(bucket, 0) + count
+        if self._sums is not None:
+            for samples, tally in zip((answered, timeouts), self._sums, strict=True):
+                for bucket, count in samples.items():
+                    tally.change(bucket, count)
         self.n_done += sum(answered.values())
         self.n_cut += sum(timeouts.values())
         self.lost += lost
@@ -144,8 +174,8 @@ class LatencyWindow:
                 top, tenths = (middle, 1.0) if high is None else (high, 1.5)
                 spread = (math.log(self.edge(top)) - math.log(self.edge(low))) / tenths
         if self._sums is None and self.cells > _FEW:
-            sums = self.sums()
-            self._sums = dict(sums[0]), dict(sums[1])
+            done_in_all, cut_in_all = self.sums()
+            self._sums = _Tally(done_in_all), _Tally(cut_in_all)
         self._ring.append(_packed(self._epoch, done, cut, self._lost, level, spread))
         self._epoch = None
         self._done, self._cut = {}, {}
@@ -195,11 +225,9 @@ class LatencyWindow:
         self.n_done -= done
         self.n_cut -= cut
         self.lost -= lost
-        for pairs, counts in zip(_pairs(part), self._sums or (), strict=False):
+        for pairs, tally in zip(_pairs(part), self._sums or (), strict=False):
             for bucket, count in pairs:
-                counts[bucket] -= count
-                if not counts[bucket]:
-                    del counts[bucket]
+                tally.change(bucket, -count)
 
     def wander(self, cap: float) -> float:
         """How far the level of latency wanders, as a factor: exp(2 r sd of the logarithms of the p90 of the slices).
