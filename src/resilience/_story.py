@@ -166,8 +166,8 @@ class Ticket:
         self.timeout: TimeoutPart | None = None
 
     @classmethod
-    def resumed(cls, plan: Plan, permit: Permit | None, began: int, limit: Limit | None) -> Ticket:
-        """The ticket of an attempt that was begun on the short way (``_fast.py``)."""
+    def resumed(cls, plan: Plan, permit: Permit | None, began: int | None, limit: Limit | None) -> Ticket:
+        """The ticket of an attempt that was begun on a short way; *began* ``None``: it did not get as far."""
         ticket = cls(plan)
         if plan.breaker is not None:
             ticket._breaker = plan.breaker.of(None)

@@ -271,3 +271,41 @@ def test_a_keyed_part_gets_operation_and_parameters(make: Callable[..., Any]) ->
             client.get_item(TableName="sick", Key={})
         client.get_item(TableName="well", Key={})
     assert set(breakers) == {"sick", "well"}
+
+
+def test_a_key_function_that_fails_holds_no_slot(make: Callable[..., Any]) -> None:
+    """Its error is the call's; the slot and the token of the next call are there."""
+    wrong = rs.KeyedTokenBucket(100, burst=10, key=lambda operation, **params: params["Missing"])
+    policy = rs.Policy(bulkhead=rs.Bulkhead(1), limiter=wrong, breaker=rs.CircuitBreaker(), registry=None)
+    with Scripted(Answer(body=b'{"TableNames": []}')) as server:
+        client = aws.wrap(make(server.url), policy)
+        for _ in range(3):
+            with pytest.raises(KeyError, match="Missing"):
+                client.list_tables()
+    assert server.asked == []
+    assert policy.counters["bulkhead"]["in_use"] == 0  # type: ignore[index]
+    assert policy.counters["calls"] == policy.counters["failed"] == 3
+
+
+@pytest.mark.parametrize("where", ["try_acquire", "limit"])
+def test_an_interrupt_between_the_parts_holds_no_slot(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Ctrl-C can come at any line, not only while the request is under way."""
+    limiter, timeout = rs.TokenBucket(100, burst=10), rs.Timeout(1.0)
+    policy = rs.Policy(bulkhead=rs.Bulkhead(1), limiter=limiter, timeout=timeout, registry=None)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Scripted(Answer(body=b'{"TableNames": []}')) as server:
+        client = aws.wrap(make(server.url), policy)
+        client.list_tables()
+        with monkeypatch.context() as patch:
+            patch.setattr(limiter if where == "try_acquire" else timeout, where, interrupt)
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    client.list_tables()
+        client.list_tables()
+    assert policy.counters["bulkhead"]["in_use"] == 0  # type: ignore[index]
+    assert policy.counters["cancelled"] == 2

@@ -18,6 +18,7 @@ from ..policies.bulkhead import Bulkhead
 from ..policies.circuit_breaker import CircuitBreaker
 from ..policies.percentile_timeout import PercentileTimeout
 from ..policies.timeout import Timeout
+from ..policies.token_bucket import TokenBucket
 from ._sockets import Sockets, translated
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ __all__ = ["sent", "sent_at_once", "short"]
 
 
 def short(plan: Plan) -> bool:
-    """Whether calls under *plan* may take the short way: no part is there that looks at results, or races."""
+    """Whether calls under *plan* may take the short way: no part looks at results, races, or asks for a key."""
     timeout, breaker, retry, deadline = plan.timeout, plan.breaker, plan.retry, plan.deadline
     return (
         plan.hedge is None
@@ -40,7 +41,7 @@ def short(plan: Plan) -> bool:
         and (deadline is None or not deadline.shadow)
         and (breaker is None or (type(breaker) is CircuitBreaker and breaker.on_result is None))
         and (plan.bulkhead is None or type(plan.bulkhead) is Bulkhead)
-        and (plan.limiter is None or not plan.limiter.shadow)
+        and (plan.limiter is None or (isinstance(plan.limiter, TokenBucket) and not plan.limiter.shadow))
     )
 
 
@@ -74,62 +75,61 @@ async def sent(
 def sent_at_once(request: Request, plan: Plan) -> Any:
     """Make the first attempt; if that is not the end of it, the story goes on from there.
 
-    What the parts do is written out here, for what costs is calling. Where one would refuse or wait, nothing has been
-    taken yet, and the story begins from the start.
+    What the parts do is written out here, for what costs is calling. Where one would refuse or wait, nothing is held,
+    and the story begins from the start.
     """
     call = request.call
     breaker, limiter, bulkhead, timeout = plan.breaker, plan.limiter, plan.bulkhead, plan.timeout
     now = plan.clock.monotonic_ns
-    scope = current()
-    outer = NOWHERE if scope is None else scope
+    outer = current() or NOWHERE
     limit = outer.limit if plan.deadline is None and outer.limit is None else plan.limit(outer, call.began)
     circuit = None if breaker is None else breaker._circuit  # type: ignore[union-attr]
-    free = circuit is None or circuit.open_gate
-    permit = None if circuit is None else circuit.generation
-    if free and bulkhead is not None:
-        free = bulkhead.try_enter()  # type: ignore[union-attr]
-    line = None
-    if free and limiter is not None:
-        line = limiter.of(call)
-        free = line.try_acquire()
-        if not free and bulkhead is not None:
-            bulkhead.leave()  # type: ignore[union-attr]
-    began = now()
-    if not free or (limit is not None and began >= limit.at):
-        if free and bulkhead is not None:
-            bulkhead.leave()  # type: ignore[union-attr]
+    permit = None if circuit is None else circuit.generation  # of no worth if the gate is not open
+    if (
+        (circuit is not None and not circuit.open_gate)
+        or (limit is not None and now() >= limit.at)
+        or (bulkhead is not None and not bulkhead.try_enter())  # type: ignore[union-attr]
+    ):
         return drive(sent(request, plan, Sockets(plan.clock), request.battempt))
-    own = limit
-    if timeout is not None:
-        own = tighter(limit, timeout.limit(began, plan.who, 0))  # type: ignore[union-attr]
-    token = None if own is outer.limit else SCOPE.set(Scope(own, 1, outer.retrying, outer.overrides))
+    # From here on a slot is held, and given back on every way out.
+    own, token, began = limit, None, None
     failure: BaseException | None = None
     try:
         try:
-            answer = request.once()
+            free = limiter is None or limiter.try_acquire()  # type: ignore[union-attr, call-arg]
+            if free:
+                began = now()
+                if timeout is not None:
+                    own = tighter(limit, timeout.limit(began, plan.who, 0))  # type: ignore[union-attr]
+                if own is not outer.limit:
+                    token = SCOPE.set(Scope(own, 1, outer.retrying, outer.overrides))
+                answer = request.once()
         except Exception as error:
             failure = translated(error, own, now)
         except BaseException as error:
             failure = error
-        else:
+        finally:
+            if token is not None:
+                SCOPE.reset(token)
+        if failure is None:
+            if bulkhead is not None:
+                bulkhead.leave()  # type: ignore[union-attr]
+            if not free:
+                return drive(sent(request, plan, Sockets(plan.clock), request.battempt))
+            assert began is not None
             ended = now()
             if breaker is not None:
                 breaker.succeed(permit, ended - began, None, ended)  # type: ignore[union-attr]
-            if bulkhead is not None:
-                bulkhead.leave()  # type: ignore[union-attr]
-            if line is not None and line.learns:
-                line.heard(None, ended)
+            if limiter is not None and limiter.learns:  # type: ignore[union-attr]
+                limiter.heard(None, ended)  # type: ignore[union-attr]
             if timeout is not None:
                 timeout.record(ended - began, ended, censored=False)  # type: ignore[union-attr]
             if plan.retry is not None:
                 plan.retry.spared()
             plan.went_well(call.began, ended)
             return request.finish(answer)
-        finally:
-            if token is not None:
-                SCOPE.reset(token)
         ticket = Ticket.resumed(plan, permit, began, own)
-        ticket.holds(bulkhead, line)  # type: ignore[arg-type]
+        ticket.holds(bulkhead, limiter)  # type: ignore[arg-type]
         ticket.fail(failure)
         if not isinstance(failure, Exception):
             plan.stats.ended(failure)
