@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from regimes import MS, SECOND, World, make
 from resilience.machines.survival import never_ends, product_limit
-from traffic import NEVER, lognormal
+from traffic import NEVER, internet, lognormal, pareto
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,22 +192,6 @@ def test_a_standstill_that_ends_in_answers_is_no_slow_service() -> None:
 def bimodal(seed: int) -> Callable[[float], float]:
     rng, fast = random.Random(seed), lognormal(seed, 0.02, 0.3)
     return lambda at: rng.gauss(0.4, 0.02) if rng.random() < 0.02 else fast(at)
-
-
-def pareto(seed: int) -> Callable[[float], float]:
-    rng = random.Random(seed)
-    return lambda _: 0.01 * rng.paretovariate(1.5)
-
-
-def internet(seed: int) -> Callable[[float], float]:
-    """Autocorrelated: the logarithm wanders."""
-    rng, level = random.Random(seed), [0.0]
-
-    def latency(_: float) -> float:
-        level[0] = 0.995 * level[0] + rng.gauss(0.0, 0.05)
-        return 0.05 * math.exp(level[0] + rng.gauss(0.0, 0.3))
-
-    return latency
 
 
 STEADY: dict[str, Callable[[int], Callable[[float], float]]] = {
