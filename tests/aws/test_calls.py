@@ -309,3 +309,41 @@ def test_an_interrupt_between_the_parts_holds_no_slot(
         client.list_tables()
     assert policy.counters["bulkhead"]["in_use"] == 0  # type: ignore[index]
     assert policy.counters["cancelled"] == 2
+
+
+def test_a_repaired_request_sends_the_body_again_or_not_at_all(make: Callable[..., Any]) -> None:
+    """S3's redirector repeats an upload within one attempt: from where the body stood, and never cut short."""
+    moved = s3_error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3")
+    with Scripted(moved, Answer(body=b"")) as server:
+        client = aws.wrap(make(server.url, "s3"), retrying(1))
+        body = io.BytesIO(b"HEADER" + PAYLOAD)
+        body.seek(6)
+        client.put_object(Bucket="bucket", Key="k", Body=body)
+    assert [asked.body for asked in server.asked] == [PAYLOAD] * 2
+
+    class Untold(io.BytesIO):
+        """A stream that can tell where it is only until it has been sent once, and never go back."""
+
+        sent = False
+
+        def tell(self) -> int:
+            if self.sent:
+                raise OSError("no position")
+            return super().tell()
+
+        def seek(self, offset: int, whence: int = 0, /) -> int:
+            if self.sent:
+                raise OSError("no way back")
+            return super().seek(offset, whence)
+
+    stream = Untold(PAYLOAD)
+
+    def sent(_: Asked) -> Answer:
+        stream.sent = True
+        return moved
+
+    with Scripted(sent) as server:
+        client = aws.wrap(make(server.url, "s3"), retrying(1))
+        with pytest.raises(UnseekableStreamError):
+            client.put_object(Bucket="bucket", Key="k", Body=stream)
+    assert [asked.body for asked in server.asked] == [PAYLOAD]

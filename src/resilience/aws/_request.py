@@ -106,8 +106,7 @@ class Request:
         answer, error = endpoint._get_response(endpoint.create_request(self._dict, model), model, context)
         if self._guard.silent and endpoint._needs_retry(1, model, self._dict, answer, error):
             call.tries = 0
-            if self._start is not None:
-                _rewind(self._dict.get("body"), self._start)
+            _rewind(self._dict.get("body"), self._start)  # or it is refused, where it cannot go back
             drive(self.attempt())
             return call.answers[-1]
         content = answer[0].content if self._checked and answer is not None else None
