@@ -6,6 +6,7 @@ Put a `Policy` between your code and each remote dependency. See the documentati
 from __future__ import annotations
 
 from ._guard import Attempt
+from ._listen import Listening, listen
 from ._override import override
 from ._registry import Registry, registry
 from ._scope import check_deadline, current_attempt, remaining
@@ -23,6 +24,7 @@ from .errors import (
     RetriesExhausted,
     TimedOut,
 )
+from .events import Event, Retrying
 from .machines.adaptive_rate import RateChange
 from .machines.circuit_types import State, Transition
 from .machines.explanation import Explanation
@@ -35,13 +37,15 @@ from .policies.hedge import Hedge
 from .policies.keyed_token_bucket import KeyedTokenBucket
 from .policies.per_key import PerKey
 from .policies.percentile_timeout import PercentileTimeout
-from .policies.retry import Retry, Retrying
+from .policies.retry import Retry
 from .policies.retry_budget import RetryBudget
+from .policies.slo import SLO, ServiceLevelReading
 from .policies.timeout import Deadline, Timeout
 from .policies.token_bucket import TokenBucket
 from .policy import Policy
 
 __all__ = [
+    "SLO",
     "AdaptiveTokenBucket",
     "Attempt",
     "Backoff",
@@ -54,12 +58,14 @@ __all__ = [
     "Constant",
     "Deadline",
     "DeadlineExceeded",
+    "Event",
     "Explanation",
     "Exponential",
     "Fallback",
     "Hedge",
     "KeyedTokenBucket",
     "Linear",
+    "Listening",
     "PerKey",
     "PercentileTimeout",
     "Policy",
@@ -74,6 +80,7 @@ __all__ = [
     "Retry",
     "RetryBudget",
     "Retrying",
+    "ServiceLevelReading",
     "State",
     "TimedOut",
     "Timeout",
@@ -86,6 +93,7 @@ __all__ = [
     "deadline",
     "fallback",
     "hedge",
+    "listen",
     "override",
     "percentile_timeout",
     "rate_limit",

@@ -17,10 +17,12 @@ import re
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
+from ._listen import WATCHERS
 from ._runtime import Asyncio, Blocking, Call, drive
 from ._scope import NOWHERE, SCOPE, Scope, tighter
-from ._story import Ticket, tell
+from ._story import Ticket, attempt_failed, tell
 from .policies.circuit_breaker import CircuitBreaker
 from .policies.retry import Retry
 from .policies.timeout import TimeoutPart
@@ -29,13 +31,14 @@ from .policies.token_bucket import TokenBucket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._stats import Stats
     from .policy import Policy
 
-__all__ = ["build", "build_plain"]
+__all__ = ["build", "build_plain", "detour"]
 
 # The margin: a line stands where all its capital letters hold and none of its small ones do.
 #   N calls are counted    B breaker    S it watches for slow calls    L limiter    A timeout, handed over as argument
-#   T its latency is kept  D a budget is to be fed    C the clock is read before the call    E and after it
+#   T its duration is kept D a budget is to be fed    C the clock is read before the call    E and after it
 #   X a deadline, to be seen by the code below
 #   G the function takes any arguments
 # With W, ASYNC and AWAIT are the keywords; without, they are nothing. The other words in capitals come from the
@@ -98,8 +101,8 @@ B    |                window.n += 1
 B    |        finally:
 B    |            free_circuit()
 T    |        record(ended - began)
-T    |        if ended >= timeout.due:
-T    |            timeout.refresh(ended)
+T    |        if ended >= keeper.due:
+T    |            keeper.refresh(ended)
 D    |        if bucket.level < bucket.full:
 D    |            deposit()
      |        return result
@@ -109,6 +112,7 @@ D    |            deposit()
      |        del trouble  # it holds this frame
 """
 
+_WRAPPERS: WeakSet[Callable[..., Any]] = WeakSet()
 _SHORT = {"retry", "fallback", "deadline", "breaker", "limiter", "timeout"}
 _UNSET = object()
 _PREFIX = "_rs_"
@@ -200,7 +204,16 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     ):
         return build_plain(policy, fn, is_async=is_async)
     argument = None if timeout is None or timeout.shadow else timeout.argument
-    record = None if timeout is None else timeout.recorder()
+    keeper: TimeoutPart | Stats | None = timeout
+    record: Callable[[int], object] | None
+    if plan.stats.observed:
+        record = plan.stats.keep
+        if timeout is not None and timeout.learn_from(plan.stats):
+            plan.stats.learner = timeout
+        else:
+            keeper = plan.stats
+    else:
+        record = None if timeout is None else timeout.recorder()
     slow_ns = None if breaker is None else breaker._slow_ns
     clocked = retry is not None and (retry.elapsed is not None or retry.on_retry is not None)
     flags = {
@@ -212,7 +225,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         "A": argument is not None,
         "T": record is not None,
         "D": budget is not None,
-        "C": clocked or any(part is not None for part in (breaker, limiter, timeout, deadline)),
+        "C": clocked or record is not None or any(part is not None for part in (breaker, limiter, timeout, deadline)),
         "E": breaker is not None or record is not None,
         "X": deadline is not None,
     }
@@ -227,10 +240,13 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
                 limit = tighter(limit, timeout.limit(began, plan.who, 0))
                 kwargs.pop(argument, None)
             Ticket.resumed(plan, permit, began, limit).fail(error)
+        elif isinstance(error, Exception):
+            attempt_failed(plan.who, 1, error, None)
         try:
             if isinstance(error, Exception):
                 return rest(args, kwargs, error, began)
-            plan.stats.ended(error)
+            now = plan.clock.monotonic_ns()
+            plan.ended(error, 1, now if began is None else began, now)
             raise error
         finally:
             del error  # its traceback holds this frame
@@ -245,7 +261,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     # The wrapper finds these as its globals: cheaper than cells, which every call would have to copy.
     space: dict[str, Any] = {
         "fn": fn,
-        "scope": SCOPE.get,
+        "scope": _elsewhere if WATCHERS else SCOPE.get,
         "rest": rest,
         "failed": failed,
         "begin": plan.stats.begin,
@@ -255,6 +271,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         "set_scope": SCOPE.set,
         "reset_scope": SCOPE.reset,
         "scope_from": scope_from,
+        "keeper": keeper,
         "record": record,
     }
     if isinstance(breaker, CircuitBreaker):
@@ -286,7 +303,19 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     named = {f"{_PREFIX}{name}": value for name, value in space.items()} | defaults
     exec(_compiled(shape, tuple(space), tuple(words.items())), named)  # noqa: S102 - the template above and nothing else
     wrapper: Callable[..., Any] = named["resilient"]
+    _WRAPPERS.add(wrapper)
     return wrapper
+
+
+def _elsewhere() -> Scope:
+    """In the place of the scope of a call: has it go by the story."""
+    return NOWHERE
+
+
+def detour(*, everything: bool) -> None:
+    """Have each call go by the story, also through functions decorated before; or, again, what needs to only."""
+    for wrapper in list(_WRAPPERS):
+        wrapper.__globals__[f"{_PREFIX}scope"] = _elsewhere if everything else SCOPE.get
 
 
 def build_plain(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:

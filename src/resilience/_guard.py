@@ -83,7 +83,7 @@ class Attempt:
         try:
             if limit is not None and now >= limit.at:
                 raise limit.error(now)
-            self._ticket = await enter(plan, runtime, None, limit)
+            self._ticket = await enter(plan, runtime, None, limit, self.number)
             try:
                 self._limit = self._ticket.start(limit, 0 if loop is None else loop.cut)
                 seen = self._ticket.seen(runtime, limit)
@@ -91,8 +91,9 @@ class Attempt:
                 self._ticket.fail(error)
                 raise
         except BaseException as error:
-            plan.gave_up(limit, runtime.clock.monotonic_ns())
-            plan.stats.ended(error)
+            ended = runtime.clock.monotonic_ns()
+            plan.gave_up(limit, ended)
+            plan.ended(error, self.number, now if loop is None else loop.began, ended)
             if loop is not None:
                 loop.over = True
             raise
@@ -112,11 +113,12 @@ class Attempt:
         plan = self._plan
         if self._loop is not None:
             return self._loop.settled(error, self._result)
+        now = plan.clock.monotonic_ns()
         if error is None:
-            plan.went_well(self._began, plan.clock.monotonic_ns())
+            plan.went_well(self._began, now)
         else:
-            plan.gave_up(self._limit, plan.clock.monotonic_ns())
-            plan.stats.ended(error)
+            plan.gave_up(self._limit, now)
+            plan.ended(error, 1, self._began, now)
         return False
 
     def __enter__(self) -> Self:
@@ -175,16 +177,16 @@ class Attempt:
 class Attempts:
     """The loop: hands out attempts until one goes well or the retrying ends. For one call; not to be shared."""
 
-    __slots__ = ("_attempt", "_began", "_delay", "_plan", "_series", "cut", "is_async", "limit", "over")
+    __slots__ = ("_attempt", "_delay", "_plan", "_series", "began", "cut", "is_async", "limit", "over")
 
     def __init__(self, plan: Plan) -> None:
         if plan.hedge is not None or plan.fallback is not None:
             raise ConfigError(f"{plan.who}: a loop of blocks cannot be hedged or fall back; use call()")
         self._plan = plan
         outer = current() or NOWHERE
-        self._began = plan.clock.monotonic_ns()
-        self.limit = plan.limit(outer, self._began)
-        self._series: Series | None = plan.series(outer, self._began, self.limit)
+        self.began = plan.clock.monotonic_ns()
+        self.limit = plan.limit(outer, self.began)
+        self._series: Series | None = plan.series(outer, self.began, self.limit)
         self._attempt: Attempt | None = None
         self._delay = 0.0
         self.over = False
@@ -207,12 +209,12 @@ class Attempts:
             delay = self._judge(error, result, now)
         except Exception as wrapped:
             self._plan.gave_up(self.limit, now)
-            self._plan.stats.ended(wrapped)
+            self._over(wrapped, now)
             raise
         if delay is None:
             if error is not None:
                 self._plan.gave_up(self.limit, now)
-                self._plan.stats.ended(error)
+                self._over(error, now)
             return False
         self._delay = delay
         self.over = False
@@ -222,12 +224,17 @@ class Attempts:
         delay = None
         if error is None:
             delay = None if self._series is None else self._series.after_result(result, now)
-            if delay is None and not (self._series and self._series.poor):
-                self._plan.went_well(self._began, now)
+            if delay is None and self._series is not None and self._series.poor:
+                self._plan.went_poorly(self.began, now)
+            elif delay is None:
+                self._plan.went_well(self.began, now)
         elif isinstance(error, Exception):
             self.cut += isinstance(error, TimeoutError)
             delay = None if self._series is None else self._series.after_error(error, now)
         return delay
+
+    def _over(self, error: BaseException, now: int) -> None:
+        self._plan.ended(error, 1 if self._attempt is None else self._attempt.number, self.began, now)
 
     def __iter__(self) -> Attempts:
         return self
@@ -240,7 +247,7 @@ class Attempts:
                 self._plan.clock.sleep(self._delay)
             except BaseException as error:
                 self.over = True
-                self._plan.stats.ended(error)
+                self._over(error, self._plan.clock.monotonic_ns())
                 raise
         return self._next()
 
@@ -256,7 +263,7 @@ class Attempts:
                 await self._plan.clock.asleep(self._delay)
             except BaseException as error:
                 self.over = True
-                self._plan.stats.ended(error)
+                self._over(error, self._plan.clock.monotonic_ns())
                 raise
         return self._next()
 

@@ -100,8 +100,13 @@ class Part(Described):
     gauges: ClassVar[frozenset[str]] = frozenset()
     """Those of its counters that cannot be added up over several parts."""
 
+    levels: ClassVar[frozenset[str]] = frozenset()
+    """Those of its counters that go up and down; the others only grow."""
+
     no_block: ClassVar[str | None] = None
     """Why this part cannot guard a ``with`` block, and what to write instead."""
+
+    _known_as: str | None = None  # here, and not in each object: Python shares the names of only 30 attributes
 
     def __init__(self, *, name: str | None, clock: Clock | None) -> None:
         if name is not None:
@@ -134,6 +139,16 @@ class Part(Described):
         if self._now is not system and self._now is not clock:
             raise ConfigError(f"{self!r} takes time from {self._now!r} already, not from {clock!r}")
         self._now = clock
+
+    @property
+    def title(self) -> str:
+        """What events call it: its name, that of the first named policy it is a part of, or what it is."""
+        return self.name or self._known_as or type(self).__name__
+
+    def called(self, name: str) -> None:
+        """It is part of a policy of this name."""
+        if self._known_as is None:
+            self._known_as = name
 
     # -- used alone --------------------------------------------------------------------------------------------------
 

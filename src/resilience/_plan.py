@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 from typing import TYPE_CHECKING
 
+from ._checks import NS
+from ._listen import LISTENERS, tell
 from ._scope import tighter
-from .errors import Rejected, TimedOut
+from ._stats import Stats, outcome
+from .events import BudgetBurning, GaveUp
 
 if TYPE_CHECKING:
     from ._runtime import Call
@@ -25,40 +26,10 @@ if TYPE_CHECKING:
     from .policies.timeout import Deadline, TimeoutPart
     from .policies.token_bucket import TokenBucket
 
-__all__ = ["PARTS", "Plan", "Stats"]
+__all__ = ["PARTS", "Plan"]
 
 PARTS = ("fallback", "deadline", "retry", "hedge", "breaker", "limiter", "bulkhead", "timeout")
 """The parts of a policy from the outermost to the innermost: the order in which a call meets them."""
-
-
-class Stats:
-    """How the calls of a policy ended. Calls are counted without a lock, ends that are not good under one."""
-
-    __slots__ = ("_calls", "_counts", "_lock", "begin")
-
-    def __init__(self) -> None:
-        # next() of a count is one step of C code, atomic also without the GIL (since 3.13).
-        self._calls = itertools.count()
-        self.begin = self._calls.__next__
-        self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("failed", "rejected", "timed_out", "cancelled"), 0)
-
-    def ended(self, error: BaseException) -> None:
-        """A call ended in *error*."""
-        if isinstance(error, Rejected):
-            what = "rejected"
-        elif isinstance(error, TimedOut):
-            what = "timed_out"
-        else:
-            what = "failed" if isinstance(error, Exception) else "cancelled"
-        with self._lock:
-            self._counts[what] += 1
-
-    def read(self) -> dict[str, int | float]:
-        """Calls begun, and how many of them ended in which bad way."""
-        with self._lock:
-            # A count shows where it stands only in its repr.
-            return {"calls": int(repr(self._calls)[6:-1]), **self._counts}
 
 
 class Plan:
@@ -109,9 +80,22 @@ class Plan:
         self, outer: Scope, now: int, limit: Limit | None, *, exact: bool = True, call: Call | None = None
     ) -> Series | None:
         """The retrying of one call; *exact* if *now* is when it began, and not when its first attempt had failed."""
-        if self.retry is None:
+        if self.retry is None or self.burning(now):
             return None
         return self.retry.series(self.who, now, limit, outer=outer.retrying, exact=exact, call=call)
+
+    def burning(self, now: int) -> bool:
+        """Whether the error budget burns too fast for retries and hedges."""
+        slo = self.stats.slo
+        if slo is None:
+            return False
+        shedding = slo.burning(now)
+        if shedding is not slo.told:
+            slo.told = shedding
+            if BudgetBurning in LISTENERS:
+                burn = slo.reading(now).burn[slo.spans[0][1]]
+                tell(BudgetBurning(self.who, shedding, burn))
+        return shedding
 
     def gave_up(self, limit: Limit | None, now: int) -> None:
         """A call failed; if it was out of time by then, that is the deadline's to count, whoever raised."""
@@ -122,6 +106,17 @@ class Plan:
         """A call succeeded."""
         for budget in self._earning:
             budget.deposit()
+        self.stats.succeeded(now - began, now)
         deadline = self.deadline
         if deadline is not None and deadline.shadow and now - began > deadline._span:
             deadline.count("shadow")
+
+    def went_poorly(self, began: int, now: int) -> None:
+        """A call ended with a result that was not good enough."""
+        self.stats.ended(None, now - began, now)
+
+    def ended(self, error: BaseException, attempts: int, began: int, now: int) -> None:
+        """A call, begun then, ended in *error*, after so many attempts."""
+        self.stats.ended(error, now - began, now)
+        if GaveUp in LISTENERS and isinstance(error, Exception):
+            tell(GaveUp(self.who, outcome(error), attempts, error, (now - began) / NS))

@@ -28,14 +28,19 @@ T = TypeVar("T")
 
 
 class Call:
-    """The caller's function and what it is to be called with."""
+    """The caller's function and what it is to be called with.
 
-    __slots__ = ("args", "fn", "kwargs")
+    Attributes:
+        tries: how many attempts were made so far, the one under way included.
+    """
+
+    __slots__ = ("args", "fn", "kwargs", "tries")
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
+        self.tries = 1
 
 
 class Waiter(Protocol):

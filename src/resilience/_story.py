@@ -17,8 +17,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._checks import NS
+from ._listen import LISTENERS, WATCHERS, watched
+from ._listen import tell as tell_all
 from ._scope import NOWHERE, SCOPE, Scope, current, tighter
-from .errors import Boxed, BulkheadFull, DeadlineExceeded, Rejected, unboxed
+from .errors import Boxed, BulkheadFull, CircuitOpen, DeadlineExceeded, RateLimited, Rejected, unboxed
+from .events import AttemptFailed, AttemptRejected, AttemptTimedOut
 from .machines.circuit import State
 
 if TYPE_CHECKING:
@@ -32,38 +35,43 @@ if TYPE_CHECKING:
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.timeout import TimeoutPart
 
-__all__ = ["Ticket", "enter", "tell"]
+__all__ = ["Ticket", "attempt_failed", "enter", "tell"]
+
+_REASONS = {CircuitOpen: "circuit_open", RateLimited: "rate_limited", BulkheadFull: "bulkhead_full"}
 
 
 async def tell(
     plan: Plan, runtime: Runtime, call: Call, failed: Exception | None = None, began: int | None = None
 ) -> Any:
     """Run *call* under *plan*; *failed* is the error of a first attempt that was made already, *began* its start."""
+    now = runtime.clock.monotonic_ns
+    exact = began is not None or failed is None  # the short way of a mere retry reads no clock
+    if began is None:
+        began = now()
     try:
-        result = await _repeat(plan, runtime, call, failed, began)
+        result = await _repeat(plan, runtime, call, failed, began, exact=exact)
     except Exception as error:
         meant = unboxed(error)
         try:
-            plan.stats.ended(meant)
+            plan.ended(meant, call.tries, began, now())
             if plan.fallback is None or not plan.fallback.covers(meant):
                 raise
+            return await plan.fallback.answer(runtime, call, plan.who, meant)
         finally:
             del meant
-        return await plan.fallback.answer(runtime, call)
     except BaseException as error:
-        plan.stats.ended(error)
+        plan.ended(error, call.tries, began, now())
         raise
     finally:
         del failed  # its traceback holds this frame
     return result
 
 
-async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | None, began: int | None) -> Any:
+async def _repeat(
+    plan: Plan, runtime: Runtime, call: Call, failed: Exception | None, began: int, *, exact: bool
+) -> Any:
     now = runtime.clock.monotonic_ns
     outer = current() or NOWHERE
-    exact = began is not None or failed is None  # the short way of a mere retry reads no clock
-    if began is None:
-        began = now()
     limit = plan.limit(outer, began)
     series = plan.series(outer, began, limit, exact=exact, call=call)
     number, cut = 1, 0
@@ -93,12 +101,15 @@ async def _repeat(plan: Plan, runtime: Runtime, call: Call, failed: Exception | 
             if delay is None:
                 if series is None or not series.poor:
                     plan.went_well(began, now())
+                else:
+                    plan.went_poorly(began, now())
                 return result
         finally:
             if token is not None:
                 SCOPE.reset(token)
         await runtime.sleep(delay)
         number += 1
+        call.tries = number
 
 
 async def _hedged(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, cut: int) -> Any:
@@ -116,15 +127,16 @@ async def _hedged(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None,
     def allow() -> bool:
         breaker = None if plan.breaker is None else plan.breaker.of(call)
         calm = breaker is None or breaker.state in (State.CLOSED, State.DISABLED)
+        calm = calm and not plan.burning(runtime.clock.monotonic_ns())
         granted = calm and (plan.budget is None or plan.budget.withdraw())
-        hedge.count("hedged" if granted else "refused")
+        hedge.asked(plan.who, delay or 0.0, granted=granted, budget=plan.budget if calm else None)
         return granted
 
     result, winner = await runtime.race(
         lambda: _once(plan, runtime, call, limit, cut), delay or 0.0, hedge.extra if delay else 0, allow, limit
     )
     if winner:
-        hedge.count("won")
+        hedge.won(plan.who)
     return result
 
 
@@ -135,7 +147,11 @@ async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, c
         seen = ticket.seen(runtime, limit)
         token = None if seen is limit else SCOPE.set((current() or NOWHERE).within(seen))
         try:
-            result = await runtime.attempt(call, own, ticket.timeout)
+            if WATCHERS:
+                with watched(plan.who, ticket.number):
+                    result = await runtime.attempt(call, own, ticket.timeout)
+            else:
+                result = await runtime.attempt(call, own, ticket.timeout)
         finally:
             if token is not None:
                 SCOPE.reset(token)
@@ -150,10 +166,12 @@ class Ticket:
     """What one attempt holds, from its admission until it is settled. Belongs to one call, hence no lock."""
 
     __slots__ = (
-        "_began", "_breaker", "_bulkhead", "_limit", "_limiter", "_now", "_permit", "_plan", "_watched", "timeout",
+        "_began", "_breaker", "_bulkhead", "_limit", "_limiter", "_now", "_permit", "_plan", "_watched", "number",
+        "timeout",
     )  # fmt: skip
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, number: int | None = None) -> None:
+        self.number = (current() or NOWHERE).attempt if number is None else number
         self._plan = plan
         self._now = plan.clock.monotonic_ns
         self._breaker: CircuitBreaker | None = None
@@ -173,6 +191,8 @@ class Ticket:
             ticket._breaker = plan.breaker.of(None)
         ticket._permit = permit
         ticket._began = began
+        if began is not None:
+            plan.stats.attempt()
         ticket._limit = limit
         if plan.timeout is not None:
             ticket.timeout = plan.timeout.of(None)
@@ -186,6 +206,7 @@ class Ticket:
     def start(self, limit: Limit | None, cut: int) -> Limit | None:
         """The attempt begins; returns what it is held to."""
         self._began = now = self._now()
+        self._plan.stats.attempt()
         timeout = self.timeout
         if timeout is None:
             self._limit = limit
@@ -261,11 +282,33 @@ class Ticket:
             self._bulkhead.leave()
         if self._limiter is not None and isinstance(error, Exception) and not ours:
             self._limiter.heard(error, now)
+        if isinstance(error, Exception):
+            cut = limit.seconds if over and not late and limit is not None else None
+            attempt_failed(self._plan.who, self.number, error, duration if begun else None, cut, refused=not begun)
 
 
-async def enter(plan: Plan, runtime: Runtime, call: Call | None, limit: Limit | None) -> Ticket:
+def attempt_failed(
+    who: str, number: int, error: Exception, duration: int | None, cut: float | None = None, *, refused: bool = False
+) -> None:
+    """Tell that an attempt failed after *duration* ns, was ended by a timeout of *cut* seconds, or was *refused*."""
+    if refused:
+        if AttemptRejected in LISTENERS and isinstance(error, Rejected):
+            reason = next((why for kind, why in _REASONS.items() if isinstance(error, kind)), "rejected")
+            tell_all(AttemptRejected(who, number, reason, error, error.retry_after))
+        return
+    seconds = None if duration is None else duration / NS
+    if cut is None:
+        if AttemptFailed in LISTENERS:
+            tell_all(AttemptFailed(who, number, error, seconds))
+    elif AttemptTimedOut in LISTENERS:
+        tell_all(AttemptTimedOut(who, number, error, seconds, cut))
+
+
+async def enter(
+    plan: Plan, runtime: Runtime, call: Call | None, limit: Limit | None, number: int | None = None
+) -> Ticket:
     """Get everything one attempt needs, or raise the `Rejected` of the part that refused."""
-    ticket = Ticket(plan)
+    ticket = Ticket(plan, number)
     who = plan.who
     try:
         if plan.timeout is not None:

@@ -7,18 +7,20 @@ import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from . import _fast, _guard
-from ._checks import text
+from ._checks import ratio, text
 from ._guard import Attempt, Attempts
 from ._lint import lint, lint_stack
 from ._override import Override, apply, as_part, check_targets
 from ._part import Described, Part
-from ._plan import PARTS, Plan, Stats
+from ._plan import PARTS, Plan
 from ._registry import Registry, registry
 from ._runtime import Asyncio, Blocking, Call, drive
 from ._scope import current
+from ._stats import Stats
 from ._story import tell
 from .clock import Clock, system
 from .errors import ConfigError
+from .policies.slo import SLO
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from .policies.per_key import PerKey
     from .policies.percentile_timeout import PercentileTimeout
     from .policies.retry import Retry
+    from .policies.slo import ServiceLevelReading
     from .policies.timeout import Deadline, TimeoutPart
     from .policies.token_bucket import TokenBucket
 
@@ -63,6 +66,7 @@ class Policy(Described):
         deadline: for the whole call; a `Deadline`, or seconds.
         retry, hedge, breaker, limiter, bulkhead, fallback: the parts; ``None`` for without. A part given to two
             policies is one state, shared by both.
+        slo: what its calls are held against: an `SLO`, or the share of calls promised to be good.
         clock: where all its parts take time from; the machine's clock by default.
         registry: where a named policy is entered; ``None`` for nowhere.
 
@@ -85,6 +89,7 @@ class Policy(Described):
         limiter: TokenBucket | KeyedTokenBucket | PerKey[AdaptiveTokenBucket] | None = None,
         bulkhead: Bulkhead | PerKey[Bulkhead] | None = None,
         fallback: Fallback | None = None,
+        slo: SLO | float | None = None,
         clock: Clock | None = None,
         registry: Registry | None = _REGISTRY,
     ) -> None:
@@ -102,10 +107,18 @@ class Policy(Described):
         self.alone = False
         """Whether this is a part used by itself: nobody can ask for its calls, so the short way counts none."""
         settings: dict[str, Any] = dict(self.parts)
-        self._plan = Plan(self.who, self._one_clock(), Stats(), **settings)
+        if slo is not None and not isinstance(slo, SLO):
+            slo = SLO(ratio("slo", slo, one=False))
+        self.slo = slo
+        observed = slo is not None or (name is not None and registry is not None)
+        stats = Stats(observed=observed, slo=slo)
+        self._plan = Plan(self.who, self._one_clock(), stats, **settings)
         lint(self._plan)
-        if self.name is not None and registry is not None:
-            registry.add(self)
+        if self.name is not None:
+            for part in self.parts.values():
+                part.called(self.name)
+            if registry is not None:
+                registry.add(self)
 
     @classmethod
     def of_part(cls, part: Part) -> Policy:
@@ -151,9 +164,20 @@ class Policy(Described):
         return {kind: part for kind, part in found.items() if part is not None}
 
     @property
+    def service_level(self) -> ServiceLevelReading | None:
+        """How the objective is kept, now; ``None`` without one."""
+        if self.slo is None:
+            return None
+        stats, now = self._plan.stats, self._plan.clock.monotonic_ns()
+        stats.read(now)
+        return self.slo.reading(now)
+
+    @property
     def counters(self) -> dict[str, int | float | dict[str, int | float]]:
         """Calls begun, how many ended in which bad way, and the counters of each part by its kind."""
-        counts: dict[str, int | float | dict[str, int | float]] = {**self._plan.stats.read()}
+        counts: dict[str, int | float | dict[str, int | float]] = {
+            **self._plan.stats.read(self._plan.clock.monotonic_ns())
+        }
         for kind, part in self.parts.items():
             counts[kind] = part.counters
         return counts
@@ -162,7 +186,7 @@ class Policy(Described):
 
     def replace(self, **changes: Any) -> Self:
         """A policy with other parts and the same state in those that stay. It is not entered into the registry."""
-        settings: dict[str, Any] = {"name": self.name, "clock": self.clock, "registry": None}
+        settings: dict[str, Any] = {"name": self.name, "slo": self.slo, "clock": self.clock, "registry": None}
         for kind in PARTS:
             settings[kind] = getattr(self, kind)
         for kind in ("timeout", "deadline"):

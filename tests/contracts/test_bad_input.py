@@ -126,7 +126,11 @@ ROWS: dict[type, dict[str, str]] = {
         "name": "text or None", "clock": "clock or None", "registry": "checked elsewhere",
         "timeout": "seconds or None", "deadline": "seconds or None", "retry": "function or None",
         "hedge": "function or None", "breaker": "function or None", "limiter": "function or None",
-        "bulkhead": "function or None", "fallback": "function or None",
+        "bulkhead": "function or None", "fallback": "function or None", "slo": "open ratio or None",
+    },
+    rs.SLO: {
+        "objective": "open ratio", "within": "seconds or None", "window": "seconds", "shed_above": "positive or None",
+        "resume_below": "positive or None", "minimum_bad": "count", "spans": "checked elsewhere",
     },
 }  # fmt: skip
 GOOD: dict[type, dict[str, Any]] = {
@@ -135,7 +139,8 @@ GOOD: dict[type, dict[str, Any]] = {
     rs.PercentileTimeout: {"percentile": 0.9, "between": (0.1, 1)}, rs.TokenBucket: {"rate": 1},
     rs.AdaptiveTokenBucket: {}, rs.KeyedTokenBucket: {"rate": 1}, rs.Bulkhead: {"limit": 1}, rs.Hedge: {"delay": 1},
     rs.Fallback: {"value": 1},
-    rs.PerKey: {"template": rs.CircuitBreaker(), "key": hash}, rs.Policy: {}, aws.RetryQuota: {}, aws.AwsRetry: {},
+    rs.PerKey: {"template": rs.CircuitBreaker(), "key": hash}, rs.Policy: {},
+    rs.SLO: {"objective": 0.9}, aws.RetryQuota: {}, aws.AwsRetry: {},
 }  # fmt: skip
 CASES = [(kind, name) for kind, row in ROWS.items() for name in row]
 
@@ -166,7 +171,7 @@ def test_every_public_class_that_is_configured_has_rows() -> None:
     """Classes without a row are the ones that users do not make, or that take no settings."""
     made_by_others = {
         rs.Attempt, rs.Explanation, rs.RateChange, rs.Reservation, rs.Retrying, rs.State, rs.Transition, rs.Clock,
-        rs.Backoff, rs.Registry,
+        rs.Backoff, rs.Registry, rs.Event, rs.Listening, rs.ServiceLevelReading,
     }  # fmt: skip
     classes = {thing for thing in vars(rs).values() if inspect.isclass(thing) and not issubclass(thing, BaseException)}
     assert classes - made_by_others == {kind for kind in ROWS if kind.__module__.split(".")[1] != "aws"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from .._listen import WATCHERS
 from .._runtime import Asyncio, drive
 from .._story import tell
 from . import _transport
@@ -190,7 +191,7 @@ class Guard:
         plan.stats.begin()
         if self.is_async:
             return sent(request, plan, Asyncio(plan.clock), request.attempt)
-        if call.short:
+        if call.short and not WATCHERS:
             return sent_at_once(request, plan)
         return drive(sent(request, plan, Sockets(plan.clock), request.battempt))
 

@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 
 from .. import _checks
 from .._part import Part
-from .._plan import Plan, Stats
+from .._plan import Plan
 from .._registry import registry
+from .._stats import Stats
 from ..errors import ConfigError
 from ..policies.percentile_timeout import PercentileTimeout
 from ..policy import Policy

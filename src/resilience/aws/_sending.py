@@ -126,13 +126,14 @@ def sent_at_once(request: Request, plan: Plan) -> Any:
                 timeout.record(ended - began, ended, censored=False)  # type: ignore[union-attr]
             if plan.retry is not None:
                 plan.retry.spared()
+            plan.stats.attempt()
             plan.went_well(call.began, ended)
             return request.finish(answer)
         ticket = Ticket.resumed(plan, permit, began, own)
         ticket.holds(bulkhead, limiter)  # type: ignore[arg-type]
         ticket.fail(failure)
         if not isinstance(failure, Exception):
-            plan.stats.ended(failure)
+            plan.ended(failure, 1, call.began, now())
             raise failure
         return drive(sent(request, plan, Sockets(plan.clock), request.battempt, failure))
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _checks
 from .._hooks import log
 from ..errors import ConfigError
-from ..policies.retry import Retry, Retrying, Series
+from ..policies.retry import Retry, Series
 from ..policies.retry_budget import RetryBudget
 from ._rules import RULES, Numbers, classify
 from .kinds import Kind, header, not_taken_effect, retry_after
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .._runtime import Call
     from .._scope import Limit
     from ..clock import Clock
+    from ..events import Retrying
 
 __all__ = ["AwsRetry", "RetryQuota"]
 

@@ -16,7 +16,7 @@ from .. import _checks
 from .._hooks import ask
 from ..backoff import Constant, Exponential
 from ..errors import ConfigError
-from ..policies.retry import Failures, Retry, Retrying, Series
+from ..policies.retry import Failures, Retry, Series
 from ._asl import ALL, JITTER, LONGEST_DELAY, MOST, TASK_FAILED, TIMEOUT, Retrier, matcher, read
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .._runtime import Call
     from .._scope import Limit
     from ..clock import Clock
+    from ..events import Retrying
 
 __all__ = ["AslRetry", "from_asl", "to_asl"]
 

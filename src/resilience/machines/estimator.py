@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from ..errors import ConfigError
+from .distribution import ALPHA
 from .estimator_settings import estimator_settings
 from .explanation import Explanation
 from .latency_window import LatencyWindow
@@ -106,10 +107,11 @@ class TimeoutEstimator:
         """Take in one sample: an answer after *latency* ns, or (*censored*) an attempt given up after them."""
         self.absorb((-max(1, latency) if censored else latency,), now)
 
-    def absorb(self, samples: Sequence[int], now: int) -> None:
+    def absorb(self, samples: Sequence[int], now: int, bins: Counter[int] | None = None) -> None:
         """Take in many samples in the order in which the attempts ended.
 
-        Each is the time of an answer in ns; or, negative, how long an attempt had waited when it was given up.
+        Each is the time of an answer in ns; or, negative, how long an attempt had waited when it was given up. *bins*,
+        if known already, is how many fall into each bucket of `resilience.machines.distribution`.
         """
         now = self._time(now)
         edges, silence = self._window.edges, self._silence
@@ -118,7 +120,8 @@ class TimeoutEstimator:
         half, patience = self.ns / 2, self._patience()
         if samples and not silence.run and not silence.waiting and min(samples) >= 0:
             # Nothing timed out: one loop in C, a third of the time.
-            answered = Counter(map(bisect_left, repeat(edges), samples))
+            known = bins if self._set.alpha == ALPHA else None
+            answered = Counter(map(bisect_left, repeat(edges), samples)) if known is None else known
             samples = ()
         for sample in samples:
             if sample < 0:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .. import _checks
 from .._checks import NS, to_ns
+from .._listen import LISTENERS, tell
 from .._part import Part
 from ..errors import ConfigError, RateLimited
+from ..events import Waited
 from ..machines.bucket import Rate
 
 if TYPE_CHECKING:
@@ -105,6 +107,10 @@ class Line:
     def note(self, what: str) -> None:
         raise NotImplementedError
 
+    def passed(self, who: str, seconds: float) -> float:
+        """Somebody has waited so long, and got what they waited for; returns the seconds."""
+        raise NotImplementedError
+
     def renew(self, inner: bucket.Reservation, waiter: object) -> None:
         raise NotImplementedError
 
@@ -140,13 +146,14 @@ class Line:
         except BaseException:
             reservation.cancel()
             raise
-        return (self.now() - began) / NS
+        return self.passed(who, (self.now() - began) / NS)
 
 
 class Limiter(Part):
     """Settings and counters that both limiters have."""
 
     kind = "limiter"
+    levels = frozenset({"tokens", "keys", "rate", "enabled"})
 
     def __init__(
         self,
@@ -166,7 +173,8 @@ class Limiter(Part):
         self._rate = Rate(rate, per=per, burst=burst)
         self.max_wait = _checks.seconds("max_wait", max_wait, zero=True, inf=True)
         self.shadow = _checks.flag("shadow", shadow)
-        self._counts = dict.fromkeys(("refused", "waited", "shadow"), 0)
+        self._counts: dict[str, int | float] = dict.fromkeys(("refused", "waited", "shadow"), 0)
+        self._counts["waited_seconds"] = 0.0
 
     def now(self) -> int:
         """The time."""
@@ -176,6 +184,14 @@ class Limiter(Part):
         """Add one to a counter."""
         with self._lock:
             self._counts[what] += 1
+
+    def passed(self, who: str, seconds: float) -> float:
+        """Somebody has waited so long, and got what they waited for; returns the seconds."""
+        with self._lock:
+            self._counts["waited_seconds"] += seconds
+        if Waited in LISTENERS:
+            tell(Waited(self.name or who, "limiter", seconds))
+        return seconds
 
     def renew(self, inner: bucket.Reservation, waiter: object) -> None:
         """Another waiter for a reservation, after the first was woken."""

@@ -33,7 +33,7 @@ class WarmStart:
         """Work in what was recorded; the lock is held."""
         raise NotImplementedError
 
-    def _drop(self) -> None:
+    def _drop(self, now: int) -> None:
         """Drop what was recorded; the lock is held."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class WarmStart:
         now = self._now.monotonic_ns()
         with self._lock:
             self._estimator.load(state, now)
-            self._drop()
+            self._drop(now)
             self._publish(now)
 
     def save_file(self, path: str | os.PathLike[str]) -> None:

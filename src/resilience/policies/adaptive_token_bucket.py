@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from .. import _checks
 from .._checks import NS, to_ns
 from .._hooks import notify
+from .._listen import LISTENERS, tell
 from ..errors import ConfigError, RateLimited
+from ..events import RateRevised
 from ..machines.adaptive_rate import Aimd, Cubic, RateChange
 from ..machines.lane import Rate, Reservation
 from ._line import wake
@@ -255,8 +257,12 @@ class AdaptiveTokenBucket(TokenBucket):
     def _tell(self, moved: list[Reservation], old: float, new: float, *, throttled: bool) -> None:
         """Outside the lock: wake those whose turn has moved, and the listener, who may call back."""
         wake(moved)
-        if self.on_change is not None and old != new:
+        if old == new:
+            return
+        if self.on_change is not None:
             notify(self.on_change, RateChange(self.name or type(self).__name__, old, new, throttled))
+        if RateRevised in LISTENERS:
+            tell(RateRevised(self.title, old, new, throttled))
 
     def _check_n(self, n: int) -> None:
         _checks.count("n", n)
@@ -318,7 +324,7 @@ class AdaptiveTokenBucket(TokenBucket):
         except BaseException:
             place.cancel()
             raise
-        return (self.now() - began) / NS
+        return self.passed(who, (self.now() - began) / NS)
 
     async def _pause(self, runtime: Runtime, seconds: float, waiter: Waiter) -> bool:
         """Let time pass until the turn, or until it has moved (True). Threads too are woken: it can move by seconds."""

@@ -6,8 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from .. import _checks
+from .._checks import NS
+from .._listen import LISTENERS, tell
 from .._part import Part
 from ..errors import BulkheadFull
+from ..events import Waited
 from ..machines.gate import Gate
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class Bulkhead(Part):
     """
 
     kind = "bulkhead"
+    levels = frozenset({"in_use", "queued"})
 
     def __init__(
         self,
@@ -56,11 +60,12 @@ class Bulkhead(Part):
         self.max_wait = _checks.seconds("max_wait", max_wait, inf=True)
         self.shadow = _checks.flag("shadow", shadow)
         self._gate: Gate[Waiter] = Gate(self.limit, self.queue)
-        self._counts = dict.fromkeys(("refused", "waited", "shadow"), 0)
+        self._counts: dict[str, int | float] = dict.fromkeys(("refused", "waited", "shadow"), 0)
+        self._counts["waited_seconds"] = 0.0
 
     @property
     def counters(self) -> dict[str, int | float]:
-        """Slots in use, calls queued now; calls refused, calls that had to wait."""
+        """Slots in use, calls queued now; calls refused, calls that had to wait, and the seconds all waited."""
         with self._lock:
             return {
                 **self._counts,
@@ -105,6 +110,7 @@ class Bulkhead(Part):
         seconds = self.max_wait
         if limit is not None:
             seconds = min(seconds, max(0.0, limit.left(runtime.clock.monotonic_ns())))
+        began = runtime.clock.monotonic_ns()
         try:
             await waiter.wait(None if seconds == math.inf else seconds)
         except BaseException:  # cancelled, perhaps a moment after a slot was handed over
@@ -116,8 +122,12 @@ class Bulkhead(Part):
         with self._lock:
             got = gate.claim(waiter)
             self._counts["waited" if got else "refused"] += 1
+            waited = (runtime.clock.monotonic_ns() - began) / NS
+            self._counts["waited_seconds"] += waited
         if not got:
             raise self._refusal(who, f"no slot came free in {seconds:.3g} s")
+        if Waited in LISTENERS:
+            tell(Waited(self.name or who, "bulkhead", waited))
         return True
 
     def leave(self) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from .. import _checks
 from .._checks import NS, to_ns
 from .._hooks import ask, notify
+from .._listen import LISTENERS, tell
 from .._part import Part
 from ..errors import CircuitOpen, ConfigError
+from ..events import CircuitChanged
 from ..machines.circuit import FAILURE, IGNORED, SUCCESS, Circuit
 from ..machines.circuit_types import Event, Settings, State, Transition
 from .percentile_timeout import PercentileTimeout
@@ -75,6 +77,7 @@ class CircuitBreaker(Part):
     """
 
     kind = "breaker"
+    levels = frozenset({"window_total", "window_failures", "window_slow"})
 
     def __init__(
         self,
@@ -157,6 +160,8 @@ class CircuitBreaker(Part):
         self.plain = self.on_result is None and not isinstance(self.slow_call, PercentileTimeout)
         """Whether nothing but a fixed number of seconds decides of a call that came back."""
         self._counts = dict.fromkeys(("refused", "shadow", "opened", "closed"), 0)
+        self._spent = dict.fromkeys(State, 0)
+        self._since = self._now.monotonic_ns()
 
     def _check_together(self) -> None:
         if self.failure_rate is None and self.consecutive is None and self.slow_rate is None:
@@ -178,6 +183,8 @@ class CircuitBreaker(Part):
 
     def adopt(self, clock: Clock) -> None:
         """Take time from the clock of the policy this part is put into; what it follows too."""
+        if clock is not self._now:
+            self._since = clock.monotonic_ns()
         super().adopt(clock)
         if isinstance(self.slow_call, PercentileTimeout):
             self.slow_call.adopt(clock)
@@ -195,6 +202,14 @@ class CircuitBreaker(Part):
         now = self._now.monotonic_ns()
         with self._lock:
             return self._circuit.snapshot(now)
+
+    def time_in(self) -> dict[State, float]:
+        """Seconds spent in each state so far."""
+        now = self._now.monotonic_ns()
+        with self._lock:
+            spent = dict(self._spent)
+            spent[self._circuit.state] += max(0, now - self._since)
+        return {state: ns / NS for state, ns in spent.items()}
 
     @property
     def counters(self) -> dict[str, int | float]:
@@ -228,7 +243,7 @@ class CircuitBreaker(Part):
         now = self._now.monotonic_ns()
         with self._lock:
             moved = verb(now)
-            self._note(moved)
+            self._note(moved, now)
         self._tell(moved)
 
     # -- for the story -------------------------------------------------------------------------------------------------
@@ -250,6 +265,7 @@ class CircuitBreaker(Part):
             permit = circuit.admit(now, self._random)
             if circuit.state is not before:
                 moved = Transition(before, circuit.state, Event.COOLED, circuit.generation)
+                self._note(moved, now)
             wait = None if permit is not None else circuit.retry_after(now)
             if permit is None:
                 self._counts["shadow" if self.shadow else "refused"] += 1
@@ -311,11 +327,13 @@ class CircuitBreaker(Part):
             slow = self._slow_ns is not None and duration >= self._slow_ns
         with self._lock:
             moved = self._circuit.settle(permit, outcome, slow, now, self._random)
-            self._note(moved)
+            self._note(moved, now)
         self._tell(moved)
 
-    def _note(self, moved: Transition | None) -> None:
+    def _note(self, moved: Transition | None, now: int) -> None:
         if moved is not None:
+            self._spent[moved.old] += max(0, now - self._since)
+            self._since = now
             if moved.new is State.OPEN:
                 self._counts["opened"] += 1
             elif moved.new is State.CLOSED:
@@ -323,5 +341,9 @@ class CircuitBreaker(Part):
 
     def _tell(self, moved: Transition | None) -> None:
         """Outside the lock: a listener may call back into this breaker."""
-        if moved is not None and self.on_change is not None:
+        if moved is None:
+            return
+        if self.on_change is not None:
             notify(self.on_change, moved)
+        if CircuitChanged in LISTENERS:
+            tell(CircuitChanged(self.title, moved.old, moved.new, str(moved.event)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
+from .._listen import LISTENERS, tell
 from .._part import Part
 from ..errors import Boxed, ConfigError, Rejected
+from ..events import FellBack
 from .retry import Failures
 
 if TYPE_CHECKING:
@@ -97,8 +99,8 @@ class Fallback(Part):
             self._count("shadow")
         return not self.shadow
 
-    async def answer(self, runtime: Runtime, call: Call) -> Any:
-        """The answer in place of the call's."""
+    async def answer(self, runtime: Runtime, call: Call, who: str, failure: Exception) -> Any:
+        """The answer in place of that of a *call* which ended in *failure*."""
         for index, function in enumerate(self.functions):
             try:
                 result = await runtime.result(function(*call.args, **call.kwargs))
@@ -109,7 +111,12 @@ class Fallback(Part):
                 if isinstance(error, StopIteration):
                     raise Boxed(error) from None
                 raise
-            self._count("answered")
+            self._answered(who, failure)
             return result
-        self._count("answered")
+        self._answered(who, failure)
         return self.value
+
+    def _answered(self, who: str, failure: Exception) -> None:
+        self._count("answered")
+        if FellBack in LISTENERS:
+            tell(FellBack(self.name or who, failure))

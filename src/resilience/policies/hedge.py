@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _checks
+from .._listen import LISTENERS, tell
 from .._part import Part
 from ..errors import ConfigError
+from ..events import BudgetExhausted, Hedged, HedgeWon
 from .retry_budget import RetryBudget
 
 if TYPE_CHECKING:
@@ -88,6 +90,21 @@ class Hedge(Part):
             return self.delay
         found = None if timeout is None else timeout.follow(self.quantile)
         return None if found is None else max(found, _LEAST)
+
+    def asked(self, who: str, delay: float, *, granted: bool, budget: RetryBudget | None) -> None:
+        """Another attempt was wanted after *delay* seconds; *budget* was asked for it, unless it was refused before."""
+        self.count("hedged" if granted else "refused")
+        if granted:
+            if Hedged in LISTENERS:
+                tell(Hedged(self.name or who, delay))
+        elif budget is not None and BudgetExhausted in LISTENERS:
+            tell(BudgetExhausted(self.name or who, "hedge", budget.level))
+
+    def won(self, who: str) -> None:
+        """The answer came from a hedge."""
+        self.count("won")
+        if HedgeWon in LISTENERS:
+            tell(HedgeWon(self.name or who))
 
     def count(self, what: str) -> None:
         """Add one to a counter."""

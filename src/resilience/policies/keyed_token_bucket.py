@@ -156,6 +156,10 @@ class KeyLimiter(Line):
         """The time."""
         return self._family.now()
 
+    def passed(self, who: str, seconds: float) -> float:
+        """Somebody has waited so long, and got what they waited for; returns the seconds."""
+        return self._family.passed(who, seconds)
+
     def note(self, what: str) -> None:
         """Add one to a counter of the family."""
         self._family.note(what)

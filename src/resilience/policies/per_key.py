@@ -65,6 +65,7 @@ class PerKey(Part, Generic[T]):
         self.shadow = template.shadow
         self._parts: OrderedDict[Hashable, T] = OrderedDict()
         self._evicted = 0
+        self._gone: dict[str, int | float] = {}
 
     def __getitem__(self, key: Hashable) -> T:
         """The part of one key, made at its first use."""
@@ -78,6 +79,8 @@ class PerKey(Part, Generic[T]):
                     part.adopt(self._now)
                 if self.name is not None:
                     part.name = f"{self.name}[{key!r}]"
+                elif self._known_as is not None:
+                    part.called(f"{self._known_as}[{key!r}]")
             else:
                 self._parts.move_to_end(key)
         return part
@@ -98,9 +101,13 @@ class PerKey(Part, Generic[T]):
         oldest = [key for key, _ in zip(self._parts, range(_LOOK), strict=False)]
         for key in oldest:
             if _at_rest(self._parts[key]):
-                del self._parts[key]
-                return
-        del self._parts[oldest[0]]
+                break
+        else:
+            key = oldest[0]
+        gone = self._parts.pop(key)
+        for name, value in gone.counters.items():
+            if name not in gone.gauges:  # what was counted stays counted
+                self._gone[name] = self._gone.get(name, 0) + value
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -120,7 +127,7 @@ class PerKey(Part, Generic[T]):
         """
         with self._lock:
             parts = list(self._parts.values())
-        total: dict[str, int | float] = {"keys": len(parts), "evicted": self._evicted}
+            total: dict[str, int | float] = {**self._gone, "keys": len(parts), "evicted": self._evicted}
         for part in parts:
             for name, value in part.counters.items():
                 known = total.get(name, 0)

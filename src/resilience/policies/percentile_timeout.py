@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from .. import _checks
 from .._checks import NS, to_ns
+from .._listen import LISTENERS, tell
 from ..errors import ConfigError
+from ..events import TimeoutRevised
 from ..machines.estimator import TimeoutEstimator
 from ._lingering import Places, Watch
 from ._warm_start import WarmStart
@@ -16,6 +19,7 @@ from .timeout import TimeoutPart
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._stats import Stats
     from ..clock import Clock
     from ..machines.explanation import Explanation
 
@@ -91,7 +95,10 @@ class PercentileTimeout(WarmStart, TimeoutPart):
 
     learns = True
     gauges = frozenset({"seconds", "false_timeouts"})
+    levels = TimeoutPart.levels | gauges | {"lingering"}
     max_lingering: ClassVar[int] = 64
+    _sources: WeakSet[Stats] | None = None
+    """Policies that keep the durations of their calls, which are samples here."""
 
     def __init__(
         self,
@@ -183,6 +190,19 @@ class PercentileTimeout(WarmStart, TimeoutPart):
                 self._quick = deque(maxlen=_KEPT)
         return self._quick.append
 
+    def learn_from(self, source: Stats) -> bool:
+        """Take samples from the durations a policy keeps, too; instead of a recorder."""
+        with self._lock:
+            if self._sources is None:
+                self._sources = WeakSet()
+            self._sources.add(source)
+        return True
+
+    def pull(self, now: int) -> None:
+        """Work in what the sources have now, whether it is time to or not."""
+        with self._lock:
+            self._work_in(now)
+
     def record(self, duration: int, now: int, *, censored: bool) -> None:
         """An attempt was answered after *duration* ns, or cut off (*censored*)."""
         self._samples.append(-max(1, duration) if censored else duration)
@@ -194,12 +214,16 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         if self._places is not None:
             for watch in self._places.overdue(now):
                 watch.lost()
+        before = self.current
         if self._lock.acquire(blocking=False):
             try:
                 self._work_in(now)
                 self._publish(now)
+                after = self.current
             finally:
                 self._lock.release()
+            if after != before and TimeoutRevised in LISTENERS:
+                tell(TimeoutRevised(self.title, before, after, self.explain().basis))
 
     def _work_in(self, now: int) -> None:
         # All that is there now; others may go on appending.
@@ -209,9 +233,15 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         if quick is not None:
             batch += [quick.popleft() for _ in range(len(quick))]
         self._estimator.absorb(batch, now)
+        for source in self._sources or ():
+            fresh, bins = source.drain(now)
+            if fresh:
+                self._estimator.absorb(fresh, now, bins)
 
-    def _drop(self) -> None:
+    def _drop(self, now: int) -> None:
         self._samples.clear()
+        for source in self._sources or ():
+            source.drain(now)
         if self._quick is not None:
             self._quick.clear()
 

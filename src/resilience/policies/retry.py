@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
 from .._checks import NS
 from .._hooks import ask, log, notify
+from .._listen import LISTENERS, tell
 from .._part import Part
 from .._retry_after import hint
 from ..backoff import Backoff, Exponential, as_backoff
 from ..errors import ConfigError, DeadlineExceeded, Rejected, RetriesExhausted
+from ..events import BudgetExhausted, Retrying, brief
 from .retry_budget import RetryBudget
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .._scope import Limit
     from ..clock import Clock
 
-__all__ = ["Failures", "Retry", "Retrying", "Series"]
+__all__ = ["Failures", "Retry", "Series"]
 
 OWN_BUDGET = "own"
 
@@ -72,27 +73,6 @@ class Failures:
         return self.names_rejected or not isinstance(error, Rejected)
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
-    """What a hook is told before a retry is waited for.
-
-    Attributes:
-        policy: the policy's name, or "Retry".
-        attempt: the number of the attempt that failed, from 1.
-        error: its error; ``None`` when its result was not good enough.
-        result: its result, when that is the reason.
-        delay: seconds until the next attempt.
-        elapsed: seconds since the call began.
-    """
-
-    policy: str
-    attempt: int
-    error: Exception | None
-    result: object
-    delay: float
-    elapsed: float
-
-
 class Retry(Part):
     """Call again what failed, after a wait, a bounded number of times.
 
@@ -131,6 +111,7 @@ class Retry(Part):
     """
 
     kind = "retry"
+    levels = frozenset({"budget"})
     no_block = "a with-block cannot be run twice; write `for attempt in {0}: with attempt: ...`"
 
     def __init__(
@@ -329,6 +310,9 @@ class Series:
             return None, "the deadline would pass before the next attempt"
         if not self._pay(error, delay):
             retry._count("refused_by_budget")
+            if BudgetExhausted in LISTENERS:
+                level = 0.0 if retry._budget is None else retry._budget.level
+                tell(BudgetExhausted(retry.name or self._who, "retry", level))
             return None, "the retry budget is spent"
         return delay, ""
 
@@ -359,11 +343,14 @@ class Series:
     def _proceed(self, now: int, delay: float, error: Exception | None, result: object) -> None:
         retry = self._retry
         retry._count("retries")
-        if retry.on_retry is not None:
-            elapsed = (now - self._began) / NS
-            notify(retry.on_retry, Retrying(self._who, self.number, error, result, delay, elapsed))
+        if retry.on_retry is not None or Retrying in LISTENERS:
+            event = Retrying(self._who, self.number, error, result, delay, (now - self._began) / NS)
+            if retry.on_retry is not None:
+                notify(retry.on_retry, event)
+            tell(event)
         if len(self._tried) < 20:  # a note is for people
-            self._tried.append(f"attempt {self.number}: {_brief(error, result)}, then waited {delay:.3g} s")
+            came_to = brief(result if error is None else error)
+            self._tried.append(f"attempt {self.number}: {came_to}, then waited {delay:.3g} s")
         self.number += 1
 
     def _exhausted(self, reason: str, result: object = None) -> RetriesExhausted:
@@ -387,11 +374,3 @@ class Series:
         with contextlib.suppress(Exception):
             kept = [n for n in getattr(error, "__notes__", ()) if not str(n).startswith(mark)]
             error.__notes__ = [*kept, "\n  ".join([note, *self._tried])]
-
-
-def _brief(error: Exception | None, result: object) -> str:
-    try:
-        text = repr(result) if error is None else f"{type(error).__name__}: {error}"
-    except Exception:
-        text = type(result if error is None else error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -19,6 +19,7 @@ from ..errors import ConfigError, ResilienceWarning
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._stats import Stats
     from .._workers import Job
     from ..clock import Clock
     from ._lingering import Lingerer, Watch
@@ -39,6 +40,7 @@ class TimeoutPart(Part):
     """What fixed and learned timeouts have in common."""
 
     kind = "timeout"
+    levels = frozenset({"abandoned"})
     learns: ClassVar[bool] = False
 
     current: float
@@ -84,6 +86,13 @@ class TimeoutPart(Part):
 
     def refresh(self, now: int) -> None:
         """Called on the short way when *now* has reached ``due``."""
+
+    def learn_from(self, source: Stats) -> bool:
+        """Take samples from the durations a policy keeps, too; False: no, this timeout does not learn."""
+        return False
+
+    def pull(self, now: int) -> None:
+        """Take what the sources have now; only of one that learns."""
 
     def limit(self, now: int, who: str, cut: int, lingerer: Lingerer | None = None) -> Limit:
         """The point in time an attempt begun *now* must not pass."""
