@@ -35,7 +35,7 @@ lint: $(STAMPS)/dev ## ruff: rules and format
 types: $(STAMPS)/dev ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(STAMPS)/dev $(STAMPS)/dynalite ## the tests, with branch coverage, and the goals of the happy path
+unit: $(STAMPS)/dev $(STAMPS)/dynalite $(STAMPS)/servers ## the tests, with branch coverage, and the goals of the happy path
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(addprefix --ignore=,$(TIMED))
 	$(BIN)/coverage combine --quiet
@@ -83,6 +83,17 @@ venv-package:
 	sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
 	echo "installing python$$version-venv"; \
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python$$version-venv >/dev/null
+
+# Real programs that tests run: Prometheus with promtool, a browser and its driver.
+SERVERS := prometheus chromium chromium-driver
+$(STAMPS)/servers: $(BIN)/python
+	@missing=''; for p in prometheus promtool chromium chromedriver; do command -v $$p >/dev/null || missing=yes; done; \
+	if test -n "$$missing" && command -v apt-get >/dev/null; then \
+		sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
+		echo 'installing $(SERVERS)'; \
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $(SERVERS) >/dev/null; \
+	elif test -n "$$missing"; then echo 'no apt-get here: the tests of what is missing of $(SERVERS) will be skipped' >&2; fi
+	@mkdir -p $(STAMPS) && touch $@
 
 # A second DynamoDB, for the tests; it is a package of Node.js.
 $(STAMPS)/dynalite: $(BIN)/python

@@ -122,7 +122,7 @@ class Stats:
                 self._good.add(told)
         if self.slo is not None and (fresh or told):
             within = self.slo.within_ns
-            slow = 0 if within is None else sum(map(within.__lt__, fresh)) + sum(map(within.__lt__, told))
+            slow = 0 if within is None else sum(map(within.__le__, fresh)) + sum(map(within.__le__, told))
             self.slo.count(len(fresh) + len(told) - slow, slow, now)
         return fresh, bins
 
