@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
+import threading
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ D    |            deposit()
 """
 
 _WRAPPERS: WeakSet[Callable[..., Any]] = WeakSet()
+_lock = threading.Lock()  # around that set, and around which way its functions go
 _SHORT = {"retry", "fallback", "deadline", "breaker", "limiter", "timeout"}
 _UNSET = object()
 _PREFIX = "_rs_"
@@ -234,14 +236,17 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     def failed(
         error: BaseException, permit: int, began: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if began is not None:
-            limit = plan.limit(NOWHERE, began)
-            if timeout is not None and argument is not None:
-                limit = tighter(limit, timeout.limit(began, plan.who, 0))
-                kwargs.pop(argument, None)
-            Ticket.resumed(plan, permit, began, limit).fail(error)
-        elif isinstance(error, Exception):
-            attempt_failed(plan.who, 1, error, None)
+        try:
+            if began is not None:
+                limit = plan.limit(NOWHERE, began)
+                if timeout is not None and argument is not None:
+                    limit = tighter(limit, timeout.limit(began, plan.who, 0))
+                    kwargs.pop(argument, None)
+                Ticket.resumed(plan, permit, began, limit).fail(error)
+            elif isinstance(error, Exception):
+                attempt_failed(plan.who, 1, error, None)
+        except BaseException as interrupt:  # a listener ends the program
+            error = interrupt
         try:
             if isinstance(error, Exception):
                 return rest(args, kwargs, error, began)
@@ -256,12 +261,17 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
 
     def slow(duration: int, result: object, permit: int, ended: int) -> None:
         assert isinstance(breaker, CircuitBreaker)
-        breaker.succeed(permit, duration, result, ended)
+        try:
+            breaker.succeed(permit, duration, result, ended)
+        except BaseException as interrupt:  # a listener ends the program
+            plan.stats.attempt()
+            plan.ended(interrupt, 1, ended - duration, ended)
+            raise
 
     # The wrapper finds these as its globals: cheaper than cells, which every call would have to copy.
     space: dict[str, Any] = {
         "fn": fn,
-        "scope": _elsewhere if WATCHERS else SCOPE.get,
+        "scope": SCOPE.get,
         "rest": rest,
         "failed": failed,
         "begin": plan.stats.begin,
@@ -303,7 +313,9 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
     named = {f"{_PREFIX}{name}": value for name, value in space.items()} | defaults
     exec(_compiled(shape, tuple(space), tuple(words.items())), named)  # noqa: S102 - the template above and nothing else
     wrapper: Callable[..., Any] = named["resilient"]
-    _WRAPPERS.add(wrapper)
+    with _lock:
+        _WRAPPERS.add(wrapper)
+        _send(wrapper, by_the_story=bool(WATCHERS))
     return wrapper
 
 
@@ -314,8 +326,13 @@ def _elsewhere() -> Scope:
 
 def detour(*, everything: bool) -> None:
     """Have each call go by the story, also through functions decorated before; or, again, what needs to only."""
-    for wrapper in list(_WRAPPERS):
-        wrapper.__globals__[f"{_PREFIX}scope"] = _elsewhere if everything else SCOPE.get
+    with _lock:
+        for wrapper in _WRAPPERS:
+            _send(wrapper, by_the_story=everything)
+
+
+def _send(wrapper: Callable[..., Any], *, by_the_story: bool) -> None:
+    wrapper.__globals__[f"{_PREFIX}scope"] = _elsewhere if by_the_story else SCOPE.get
 
 
 def build_plain(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from ._listen import WATCHERS, watched
 from ._runtime import Asyncio, Blocking, drive
 from ._scope import NOWHERE, SCOPE, BlockScope, current
 from ._story import enter
@@ -17,6 +18,7 @@ from .errors import ConfigError
 
 if TYPE_CHECKING:
     import asyncio
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -46,6 +48,7 @@ class Attempt:
         "_scope",
         "_ticket",
         "_used",
+        "_watched",
         "number",
     )  # fmt: skip
 
@@ -59,6 +62,7 @@ class Attempt:
         self._cut: asyncio.Timeout | None = None
         self._result: Any = None
         self._used = False
+        self._watched: AbstractContextManager[None] | None = None
 
     @property
     def timeout(self) -> float | None:
@@ -99,17 +103,30 @@ class Attempt:
             raise
         self._scope = BlockScope(current(), seen, self.number)
         SCOPE.set(self._scope)
+        if WATCHERS:
+            self._watched = watched(plan.who, self.number)
+            self._watched.__enter__()
 
     def _leave(self, error: BaseException | None) -> bool:
         """Settle; True if the loop makes another attempt, and the error is to be swallowed."""
         ticket, scope = self._ticket, self._scope
         assert ticket is not None
         assert scope is not None
+        if self._watched is not None:
+            how = (None, None, None) if error is None else (type(error), error, error.__traceback__)
+            self._watched.__exit__(*how)
         scope.close()
-        if error is None:
-            ticket.succeed(self._result)
-        else:
-            ticket.fail(error)
+        try:
+            if error is None:
+                ticket.succeed(self._result)
+            else:
+                ticket.fail(error)
+        except BaseException as interrupt:  # a listener ends the program
+            self._settled(interrupt)
+            raise
+        return self._settled(error)
+
+    def _settled(self, error: BaseException | None) -> bool:
         plan = self._plan
         if self._loop is not None:
             return self._loop.settled(error, self._result)
@@ -207,7 +224,7 @@ class Attempts:
         self.over = True  # also if the lines below raise
         try:
             delay = self._judge(error, result, now)
-        except Exception as wrapped:
+        except BaseException as wrapped:
             self._plan.gave_up(self.limit, now)
             self._over(wrapped, now)
             raise

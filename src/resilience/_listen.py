@@ -61,7 +61,8 @@ class Listening:
 
     def tell(self, event: Event) -> None:
         """Pass the event on. What the listener raises goes no further."""
-        if self._policies and event.policy.partition("[")[0] not in self._policies:  # the part of one key: name[key]
+        names, name = self._policies, event.policy
+        if names and name not in names and name.partition("[")[0] not in names:  # the part of one key: name[key]
             return
         try:
             self._hear(event)
@@ -116,7 +117,8 @@ def listen(
 
     Thread-safe.
     """
-    if not callable(listener) or inspect.iscoroutinefunction(listener):
+    called = (listener, getattr(type(listener), "__call__", None))  # noqa: B004 - of an object, its method
+    if not callable(listener) or any(map(inspect.iscoroutinefunction, called)):
         raise TypeError(f"listener must be a function, and not a coroutine function, not {listener!r}")
     wanted = to if isinstance(to, tuple) else (to,)
     if not wanted or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in wanted):

@@ -90,11 +90,9 @@ class Plan:
         if slo is None:
             return False
         shedding = slo.burning(now)
-        if shedding is not slo.told:
-            slo.told = shedding
-            if BudgetBurning in LISTENERS:
-                burn = slo.reading(now).burn[slo.spans[0][1]]
-                tell(BudgetBurning(self.who, shedding, burn))
+        if shedding is not slo.told and slo._news(shedding=shedding) and BudgetBurning in LISTENERS:
+            burn = slo.reading(now).burn[slo.spans[0][1]]
+            tell(BudgetBurning(self.who, shedding, burn))
         return shedding
 
     def gave_up(self, limit: Limit | None, now: int) -> None:

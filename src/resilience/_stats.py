@@ -16,7 +16,6 @@ from .errors import Rejected, TimedOut
 from .machines.distribution import Distribution, binned
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable
 
     from .policies.slo import SLO
@@ -106,9 +105,9 @@ class Stats:
     def refresh(self, now: int) -> None:
         """Work in what was kept. One caller does; others go on meanwhile."""
         self.due = now + _EVERY
-        self.drain(now)
+        self._pull(now)
 
-    def drain(self, now: int) -> tuple[list[int], Counter[int]]:
+    def drain(self, now: int) -> tuple[list[int], dict[int, int]]:
         """Work in what was kept, and return what came from the short way, with its counts by bucket."""
         with self._lock:
             # All that is there now; others may go on appending.
@@ -127,10 +126,12 @@ class Stats:
         return fresh, bins
 
     def _pull(self, now: int) -> None:
+        if not self._fresh and not self._told:  # whoever works in the last ones holds the lock until that is done
+            return
         if self.learner is None:
             self.drain(now)
         else:
-            self.learner.pull(now)
+            self.learner.pull(self, now)
 
     def read(self, now: int) -> dict[str, int | float]:
         """Calls begun, and how many of them ended in which way.
@@ -151,5 +152,9 @@ class Stats:
     def latency(self, now: int) -> tuple[Distribution, Distribution]:
         """How long calls took that went well, and those that failed, were poor or timed out; empty if unobserved."""
         self._pull(now)
+        return self.worked_in()
+
+    def worked_in(self) -> tuple[Distribution, Distribution]:
+        """The same without what was not worked in yet, such as since the last ``read``."""
         with self._lock:
             return self._good.copy(), self._bad.copy()

@@ -205,17 +205,17 @@ class Ticket:
 
     def start(self, limit: Limit | None, cut: int) -> Limit | None:
         """The attempt begins; returns what it is held to."""
-        self._began = now = self._now()
-        self._plan.stats.attempt()
         timeout = self.timeout
-        if timeout is None:
-            self._limit = limit
-            return limit
-        if timeout.mode == "thread" and timeout.abandoned >= timeout.max_abandoned:
+        if timeout is not None and timeout.mode == "thread" and timeout.abandoned >= timeout.max_abandoned:
             raise BulkheadFull(
                 f"{self._plan.who}: {timeout.max_abandoned} abandoned calls are still running",
                 policy=self._plan.who,
             )
+        self._began = now = self._now()
+        self._plan.stats.attempt()
+        if timeout is None:
+            self._limit = limit
+            return limit
         hedge = self._plan.hedge
         lingerer = self if hedge is None or hedge.shadow else None  # a loser is ended, and has no time of its own
         own = None if timeout.shadow else timeout.limit(now, self._plan.who, cut, lingerer)
@@ -243,10 +243,12 @@ class Ticket:
         assert self._began is not None
         now = self._now()
         duration = now - self._began
-        if self._breaker is not None:
-            self._breaker.succeed(self._permit, duration, result, now)
-        if self._bulkhead is not None:
-            self._bulkhead.leave()
+        try:
+            if self._breaker is not None:
+                self._breaker.succeed(self._permit, duration, result, now)
+        finally:  # also if a listener ends the program
+            if self._bulkhead is not None:
+                self._bulkhead.leave()
         if self._limiter is not None:
             self._limiter.heard(None, now)
         timeout = self.timeout
@@ -270,18 +272,20 @@ class Ticket:
         # The caller's own deadline, or the caller's going away, says nothing of the dependency.
         late = over and limit is not None and limit.deadline
         ours = not begun or not ended or late or isinstance(error, (DeadlineExceeded, Rejected))
+        try:
+            if self._breaker is not None:
+                self._breaker.fail(self._permit, duration, error, now, ours=ours)
+        finally:  # also if a listener ends the program
+            if self._bulkhead is not None:
+                self._bulkhead.leave()
+        if self._limiter is not None and isinstance(error, Exception) and not ours:
+            self._limiter.heard(error, now)
         timeout = self.timeout
         if timeout is not None and begun:
             if not self._watched and (over or not ended or isinstance(error, TimeoutError)):
                 timeout.record(duration, now, censored=True)
             if over and not late:  # by our own hand, or by the client we handed the time to
                 timeout.count("timed_out")
-        if self._breaker is not None:
-            self._breaker.fail(self._permit, duration, error, now, ours=ours)
-        if self._bulkhead is not None:
-            self._bulkhead.leave()
-        if self._limiter is not None and isinstance(error, Exception) and not ours:
-            self._limiter.heard(error, now)
         if isinstance(error, Exception):
             cut = limit.seconds if over and not late and limit is not None else None
             attempt_failed(self._plan.who, self.number, error, duration if begun else None, cut, refused=not begun)

@@ -10,6 +10,7 @@ by ``data()``. This file knows facts, and nothing of who makes them or is told.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,9 +43,9 @@ def brief(value: object) -> str:
     """An error or a result on one line of at most 120 characters, whatever its ``repr`` does."""
     try:
         text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else repr(value)
+        text = " ".join(str.split(text))  # a repr may be of a subclass of str
     except Exception:
         text = type(value).__name__
-    text = " ".join(text.split())
     return text if len(text) <= 120 else text[:117] + "..."
 
 
@@ -65,17 +66,24 @@ class Event:
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def data(self) -> dict[str, Any]:
-        """Its fields as text, numbers and truth values, without those that are ``None``; errors by class and text."""
+        """Its fields as text, finite numbers and truth values, so that JSON can carry them.
+
+        Those that are ``None`` or infinite are left out. Errors are there by class and text, results by their ``repr``.
+        """
         found: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if value is None:
+                continue
             if isinstance(value, BaseException):
                 found[field.name] = brief(value)
                 found["error_type"] = type(value).__name__
-            elif isinstance(value, (str, int, float)):
-                found[field.name] = str(value) if isinstance(value, str) else value
-            elif value is not None:
+            elif field.name == "result":  # the user's own, and of any type
                 found[field.name] = brief(value)
+            elif isinstance(value, str):
+                found[field.name] = str(value)  # a State is one, too
+            elif math.isfinite(value):
+                found[field.name] = value
         return found
 
     def __str__(self) -> str:

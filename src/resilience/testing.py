@@ -3,6 +3,7 @@
 * `VirtualClock`: time that passes only when something waits for it. A day of backoff runs in milliseconds. Give
   it to a policy (``clock=``), or put it under all policies with `virtual_clock`.
 * `no_waiting`: a switch for a whole test suite: nothing sleeps, time jumps instead.
+* `record_events`: what policies told while the code under test ran.
 
 ``resilience.pytest_plugin`` offers both as fixtures.
 """
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _checks
 from ._checks import NS
+from ._listen import listen
 from .clock import system
+from .events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-__all__ = ["JumpingClock", "VirtualClock", "VirtualLoop", "no_waiting", "virtual_clock"]
+__all__ = ["JumpingClock", "VirtualClock", "VirtualLoop", "no_waiting", "record_events", "virtual_clock"]
 
 T = TypeVar("T")
 
@@ -187,3 +190,21 @@ def no_waiting() -> Iterator[JumpingClock]:
     clock = JumpingClock()
     with system.installed(clock):
         yield clock
+
+
+@contextlib.contextmanager
+def record_events(
+    to: type[Event] | tuple[type[Event], ...] = Event, *, policy: str | tuple[str, ...] | None = None
+) -> Iterator[list[Any]]:
+    """A list of the events that are told inside the block, in all threads, in their order; it stays afterwards.
+
+    Args:
+        to: a class of events, or several, as for `resilience.listen`. All by default.
+        policy: names of the policies or parts to hear about; all by default.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+    """
+    events: list[Any] = []
+    with listen(events.append, to, policy=policy):
+        yield events

@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "_plan": {"_checks", "_listen", "_scope", "_stats", "events"},
     "_story": {"_checks", "_listen", "_scope", "errors", "events", "machines"},
-    "_guard": {"_runtime", "_scope", "_story", "errors"},
+    "_guard": {"_listen", "_runtime", "_scope", "_story", "errors"},
     "_fast": {"_listen", "_runtime", "_scope", "_story", "policies"},
     "_lint": {"errors"},
     "_override": {"_checks", "_part", "_plan", "_scope", "clock", "errors", "policies"},
@@ -50,8 +50,15 @@ LAYERS: dict[str, set[str]] = {
         "_checks", "_hooks", "_listen", "_part", "_plan", "_registry", "_retry_after", "_runtime", "_scope", "_stats",
         "_story", "aws", "backoff", "clock", "errors", "events", "machines", "policies", "policy",
     },
-    "telemetry": {"machines", "policies", "telemetry"},
-    "testing": {"_checks", "clock"},
+    "telemetry": {
+        "_checks", "_fast", "_hooks", "_listen", "_registry", "_stats", "clock", "errors", "events", "machines",
+        "policies", "telemetry",
+    },
+    "dashboard": {
+        "__version__", "_checks", "_hooks", "_listen", "_part", "_registry", "backoff", "clock", "dashboard", "errors",
+        "events", "machines", "policies", "policy", "telemetry", "tune",
+    },
+    "testing": {"_checks", "_listen", "clock", "events"},
     "pytest_plugin": set(),
     "tune": {"machines", "tune"},
 }  # fmt: skip
@@ -59,7 +66,7 @@ LAZY = {"_part": {"policy"}, "pytest_plugin": {"testing"}, "__main__": {"demo", 
 
 IMPURE = {"asyncio", "contextvars", "logging", "os", "queue", "random", "select", "socket", "threading", "time"}
 PURE = ("machines", "backoff", "_retry_after", "_story", "_plan", "_lint")
-THIRD_PARTY_ALLOWED = ("aws", "demo", "pytest_plugin")
+THIRD_PARTY_ALLOWED = ("aws", "demo", "pytest_plugin", "telemetry")
 
 
 def layer(path: Path) -> str:

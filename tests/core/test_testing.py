@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import resilience as rs
+from resilience import events
 from resilience.clock import system
-from resilience.testing import VirtualClock, no_waiting, virtual_clock
+from resilience.testing import VirtualClock, no_waiting, record_events, virtual_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,3 +129,52 @@ def test_a_policy_lives_through_a_clock_that_jumps() -> None:
 
     assert [work() for _ in range(40)] == ["ok"] * 40
     assert policy.counters["failed"] == 0
+
+
+def broken() -> None:
+    raise ConnectionError("down")
+
+
+def test_recorded_events_are_those_of_the_block() -> None:
+    """In their order, from all threads; the list stays as it was when the block ended."""
+    retry = rs.Retry(on=ConnectionError, attempts=2, backoff=1.0)
+    policy = rs.Policy("db", retry=retry, clock=VirtualClock(), registry=None)
+
+    def call() -> None:
+        with pytest.raises(ConnectionError):
+            policy.call(broken)
+
+    call()
+    with record_events() as told:
+        call()
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    call()
+    assert [event.kind for event in told] == ["attempt_failed", "retrying", "attempt_failed", "gave_up"] * 2
+    assert told[1].delay == 1.0
+
+
+def test_recorded_events_can_be_chosen() -> None:
+    """By class and by policy, as for `listen`; blocks may be nested."""
+    policies = [rs.Policy(name, registry=None) for name in ("db", "web")]
+    with record_events(policy="db") as of_db, record_events((events.GaveUp, events.Retrying)) as ends:
+        for policy in policies:
+            with pytest.raises(ConnectionError):
+                policy.call(broken)
+    assert [str(event) for event in of_db] == [
+        "db: attempt 1 failed: ConnectionError: down",
+        f"db: gave up after 1 attempts and {of_db[1].seconds:.3g} s (failed): ConnectionError: down",
+    ]
+    assert [(event.kind, event.policy) for event in ends] == [("gave_up", "db"), ("gave_up", "web")]
+
+
+def test_recording_ends_when_the_test_fails() -> None:
+    """And bad input begins none."""
+    with pytest.raises(LookupError), record_events() as told:
+        raise LookupError
+    with pytest.raises(TypeError, match="to must be"), record_events("gave_up"):  # type: ignore[arg-type]
+        raise AssertionError
+    with pytest.raises(ConnectionError):
+        rs.Policy(registry=None).call(broken)
+    assert told == []

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .sketch import bucket_edges, rank_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["ALPHA", "Distribution", "binned"]
 
@@ -27,8 +27,10 @@ ALPHA = 0.01
 EDGES = bucket_edges(ALPHA)
 
 
-def binned(durations: Sequence[int]) -> Counter[int]:
+def binned(durations: Sequence[int]) -> dict[int, int]:
     """How many of the *durations* (ns) fall into each bucket."""
+    if len(durations) == 1:  # half the time
+        return {bisect_left(EDGES, durations[0]): 1}
     return Counter(map(bisect_left, repeat(EDGES), durations))
 
 
@@ -48,7 +50,7 @@ class Distribution:
         self.count = 0
         self.sum = 0
 
-    def add(self, durations: Sequence[int], bins: Counter[int] | None = None) -> None:
+    def add(self, durations: Sequence[int], bins: Mapping[int, int] | None = None) -> None:
         """Count *durations*; *bins* is what ``binned`` makes of them, if that is known already."""
         counts = self.counts
         for bucket, n in (binned(durations) if bins is None else bins).items():
@@ -59,7 +61,7 @@ class Distribution:
     def copy(self) -> Distribution:
         """These counts as they are now."""
         copied = Distribution()
-        copied.merge(self)
+        copied.counts, copied.count, copied.sum = dict(self.counts), self.count, self.sum
         return copied
 
     def merge(self, other: Distribution) -> None:
@@ -68,6 +70,15 @@ class Distribution:
             self.counts[bucket] = self.counts.get(bucket, 0) + n
         self.count += other.count
         self.sum += other.sum
+
+    def since(self, before: Distribution) -> Distribution:
+        """What was counted after these counts were *before*."""
+        rest = Distribution()
+        for bucket, n in self.counts.items():
+            if n > before.counts.get(bucket, 0):
+                rest.counts[bucket] = n - before.counts.get(bucket, 0)
+        rest.count, rest.sum = self.count - before.count, self.sum - before.sum
+        return rest
 
     def below(self, borders: Iterable[int]) -> list[int]:
         """How many durations are at most as long as each of the ascending *borders* (ns).

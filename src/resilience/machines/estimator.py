@@ -107,7 +107,7 @@ class TimeoutEstimator:
         """Take in one sample: an answer after *latency* ns, or (*censored*) an attempt given up after them."""
         self.absorb((-max(1, latency) if censored else latency,), now)
 
-    def absorb(self, samples: Sequence[int], now: int, bins: Counter[int] | None = None) -> None:
+    def absorb(self, samples: Sequence[int], now: int, bins: dict[int, int] | None = None) -> None:
         """Take in many samples in the order in which the attempts ended.
 
         Each is the time of an answer in ns; or, negative, how long an attempt had waited when it was given up. *bins*,
@@ -212,6 +212,25 @@ class TimeoutEstimator:
         """The *p*-quantile of the answers in the window, ns, not padded; ``None`` while there are too few."""
         return self._measure(p, None)[0] if self._window.n_done >= self._set.minimum else None
 
+    def quantiles(self, shares: Sequence[float]) -> list[int]:
+        """What ``quantile`` says of each of the *shares*, in little more than the time for one; none of too few."""
+        window = self._window
+        if window.n_done < self._set.minimum:
+            return []
+        if window.n_cut or window.lost:
+            return [self._measure(p, None)[0] for p in shares]
+        buckets, totals = window.ascending()
+        return [window.edge(buckets[bisect_left(totals, rank_of(p, totals[-1]))]) for p in shares]
+
+    def verdicts(self, timed_out: int) -> tuple[int, int, float | None]:
+        """Of the attempts watched so far, how many were answered late, and how many never.
+
+        And, of *timed_out* attempts that it has ended, which share was cut off falsely; ``None`` if none was watched.
+        """
+        late, lost = self._late, self._lost
+        watched = late + lost
+        return late, lost, late / watched * timed_out / (timed_out + self._answers) if watched else None
+
     def _measure(self, p: float, confidence: float | None) -> tuple[int, Basis]:
         window = self._window
         done, cut = window.sums()
@@ -295,7 +314,7 @@ class TimeoutEstimator:
         now = self._time(now)
         window = self._window
         samples = window.n_done + window.n_cut + window.lost
-        watched = self._late + self._lost
+        late, lost, false_timeouts = self.verdicts(timed_out)
         return Explanation(
             timeout=self.ns / _SECOND,
             target=self._target / _SECOND,
@@ -308,9 +327,9 @@ class TimeoutEstimator:
             samples=samples,
             censored=(window.n_cut + window.lost) / samples if samples else 0.0,
             unanswered=self._silence.left_out + (self._silence.waiting if self._silence.dark else 0),
-            watched=watched,
-            late=self._late,
-            false_timeouts=self._late / watched * timed_out / (timed_out + self._answers) if watched else None,
+            watched=late + lost,
+            late=late,
+            false_timeouts=false_timeouts,
             never_answered=never_ends(*window.sums(), window.lost),
             confident=self._basis == "measured" and self._set.confidence is not None,
             previous=self._previous / _SECOND,

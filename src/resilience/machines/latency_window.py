@@ -13,7 +13,7 @@ import math
 import struct
 from array import array
 from bisect import bisect_left
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from .. import _checks
@@ -22,7 +22,7 @@ from .sketch import bucket_edges, rank_of
 from .survival import product_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .estimator_settings import EstimatorSettings
 
@@ -95,6 +95,9 @@ class _Tally:
     def as_dict(self) -> dict[int, int]:
         return dict(zip(self._buckets, self._counts, strict=True))
 
+    def ascending(self) -> tuple[Sequence[int], list[int]]:
+        return self._buckets, list(accumulate(self._counts))
+
 
 class LatencyWindow:
     """Counts of answers, and of attempts that were cut off, by bucket, and of attempts that never ended.
@@ -140,6 +143,14 @@ class LatencyWindow:
                 for bucket, count in pairs:
                     into[bucket] = into.get(bucket, 0) + count
         return done, cut
+
+    def ascending(self) -> tuple[Sequence[int], list[int]]:
+        """The buckets of the answers in order, and how many answers there are up to each."""
+        if self._sums is not None:
+            return self._sums[0].ascending()
+        done, _ = self.sums()
+        buckets = sorted(done)
+        return buckets, list(accumulate(map(done.__getitem__, buckets)))
 
     def add(self, answered: Mapping[int, int], timeouts: Mapping[int, int], lost: int, now: int) -> None:
         """Count samples at the point in time *now*; none may come before an earlier one."""

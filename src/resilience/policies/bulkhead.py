@@ -127,7 +127,11 @@ class Bulkhead(Part):
         if not got:
             raise self._refusal(who, f"no slot came free in {seconds:.3g} s")
         if Waited in LISTENERS:
-            tell(Waited(self.name or who, "bulkhead", waited))
+            try:
+                tell(Waited(self.name or who, "bulkhead", waited))
+            except BaseException:  # a listener ends the program
+                self.leave()
+                raise
         return True
 
     def leave(self) -> None:

@@ -214,14 +214,10 @@ class CircuitBreaker(Part):
     @property
     def counters(self) -> dict[str, int | float]:
         """Calls refused (or, in shadow, let pass), times opened and closed, and the window as it is."""
-        snapshot = self.snapshot
+        now = self._now.monotonic_ns()
         with self._lock:
-            return {
-                **self._counts,
-                "window_total": snapshot.total,
-                "window_failures": snapshot.failures,
-                "window_slow": snapshot.slow,
-            }
+            total, failures, slow = self._circuit.window.counts(now)
+            return {**self._counts, "window_total": total, "window_failures": failures, "window_slow": slow}
 
     def force_open(self) -> None:
         """Refuse every call until `reset`."""
@@ -269,7 +265,11 @@ class CircuitBreaker(Part):
             wait = None if permit is not None else circuit.retry_after(now)
             if permit is None:
                 self._counts["shadow" if self.shadow else "refused"] += 1
-        self._tell(moved)
+        try:
+            self._tell(moved)
+        except BaseException:  # a listener ends the program
+            self._settle(permit, IGNORED, 0, now)
+            raise
         if permit is None and not self.shadow:
             raise self._refusal(who, wait)
         return permit
@@ -345,5 +345,5 @@ class CircuitBreaker(Part):
             return
         if self.on_change is not None:
             notify(self.on_change, moved)
-        if CircuitChanged in LISTENERS:
-            tell(CircuitChanged(self.title, moved.old, moved.new, str(moved.event)))
+        if CircuitChanged in LISTENERS and moved.new is not moved.old:  # reset() of a closed one is no change
+            tell(CircuitChanged(self.title, moved.old, moved.new, moved.event.name.lower()))

@@ -9,6 +9,7 @@ from .. import _checks
 from .._part import Part
 from ..clock import system
 from ..errors import ConfigError
+from ..events import brief
 from ..machines.circuit import State
 from .adaptive_token_bucket import AdaptiveTokenBucket
 from .bulkhead import Bulkhead
@@ -66,6 +67,7 @@ class PerKey(Part, Generic[T]):
         self._parts: OrderedDict[Hashable, T] = OrderedDict()
         self._evicted = 0
         self._gone: dict[str, int | float] = {}
+        self._spent = dict.fromkeys(State, 0.0)  # seconds that dropped circuits were in each state
 
     def __getitem__(self, key: Hashable) -> T:
         """The part of one key, made at its first use."""
@@ -78,9 +80,9 @@ class PerKey(Part, Generic[T]):
                 if self._now is not system:
                     part.adopt(self._now)
                 if self.name is not None:
-                    part.name = f"{self.name}[{key!r}]"
+                    part.name = f"{self.name}[{brief(key)}]"
                 elif self._known_as is not None:
-                    part.called(f"{self._known_as}[{key!r}]")
+                    part.called(f"{self._known_as}[{brief(key)}]")
             else:
                 self._parts.move_to_end(key)
         return part
@@ -106,8 +108,11 @@ class PerKey(Part, Generic[T]):
             key = oldest[0]
         gone = self._parts.pop(key)
         for name, value in gone.counters.items():
-            if name not in gone.gauges:  # what was counted stays counted
+            if name not in gone.levels:  # what was counted stays counted
                 self._gone[name] = self._gone.get(name, 0) + value
+        if isinstance(gone, CircuitBreaker):
+            for state, seconds in gone.time_in().items():
+                self._spent[state] += seconds
 
     def __len__(self) -> int:
         return len(self._parts)

@@ -17,7 +17,7 @@ from ._warm_start import WarmStart
 from .timeout import TimeoutPart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .._stats import Stats
     from ..clock import Clock
@@ -198,10 +198,10 @@ class PercentileTimeout(WarmStart, TimeoutPart):
             self._sources.add(source)
         return True
 
-    def pull(self, now: int) -> None:
-        """Work in what the sources have now, whether it is time to or not."""
+    def pull(self, source: Stats, now: int) -> None:
+        """Work in what this source has now, whether it is time to or not."""
         with self._lock:
-            self._work_in(now)
+            self._work_in(now, (source,))
 
     def record(self, duration: int, now: int, *, censored: bool) -> None:
         """An attempt was answered after *duration* ns, or cut off (*censored*)."""
@@ -214,9 +214,9 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         if self._places is not None:
             for watch in self._places.overdue(now):
                 watch.lost()
-        before = self.current
         if self._lock.acquire(blocking=False):
             try:
+                before = self.current
                 self._work_in(now)
                 self._publish(now)
                 after = self.current
@@ -225,7 +225,7 @@ class PercentileTimeout(WarmStart, TimeoutPart):
             if after != before and TimeoutRevised in LISTENERS:
                 tell(TimeoutRevised(self.title, before, after, self.explain().basis))
 
-    def _work_in(self, now: int) -> None:
+    def _work_in(self, now: int, sources: Iterable[Stats] | None = None) -> None:
         # All that is there now; others may go on appending.
         samples, quick = self._samples, self._quick
         batch = samples[: len(samples)]
@@ -233,7 +233,7 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         if quick is not None:
             batch += [quick.popleft() for _ in range(len(quick))]
         self._estimator.absorb(batch, now)
-        for source in self._sources or ():
+        for source in self._sources or () if sources is None else sources:
             fresh, bins = source.drain(now)
             if fresh:
                 self._estimator.absorb(fresh, now, bins)
@@ -330,6 +330,13 @@ class PercentileTimeout(WarmStart, TimeoutPart):
             self._work_in(self._now.monotonic_ns())
             return self._quantile(p)
 
+    def quantiles(self, shares: Sequence[float]) -> list[float]:
+        """What `quantile` says of each of the *shares*, not checked, once its policies were read; none if too few."""
+        with self._lock:
+            if self._samples or self._quick:
+                self._work_in(self._now.monotonic_ns())
+            return [found / NS for found in self._estimator.quantiles(shares)]
+
     def _quantile(self, p: float) -> float | None:
         found = self._estimator.quantile(p)
         return None if found is None else found / NS
@@ -348,12 +355,13 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         how those watched so far ended. ``false_timeouts``: the share of all attempts that was cut off falsely,
         estimated from these; 0 while there are none.
         """
-        why = self.explain()
+        with self._lock:
+            late, lost, false_timeouts = self._estimator.verdicts(self._counts["timed_out"])
         return {
             **super().counters,
             "seconds": self.current,
             "lingering": 0 if self._places is None else len(self._places),
-            "answered_late": why.late,
-            "never_answered": why.watched - why.late,
-            "false_timeouts": why.false_timeouts or 0.0,
+            "answered_late": late,
+            "never_answered": lost,
+            "false_timeouts": false_timeouts or 0.0,
         }

@@ -154,11 +154,17 @@ class SLO(Described):
         with self._lock:
             return self._weigh(now)
 
+    def _news(self, *, shedding: bool) -> bool:
+        """Whether that is to be told; True to one caller for each change."""
+        with self._lock:
+            before, self.told = self.told, shedding
+        return before is not shedding
+
     def reading(self, now: int) -> ServiceLevelReading:
         """Counts, budget and burn rates at one moment; *now* in monotonic nanoseconds."""
         with self._lock:
             level = self._level
-            burn = {seconds: level.burn(span, now) for seconds, span in self._spans.items()}
+            burn = {seconds: level.burn(span, now) if level.bad else 0.0 for seconds, span in self._spans.items()}
             alarm = any(
                 min(burn[long], burn[short]) > rate and self._enough(short, now) for long, short, rate in self.spans
             )

@@ -91,8 +91,8 @@ class TimeoutPart(Part):
         """Take samples from the durations a policy keeps, too; False: no, this timeout does not learn."""
         return False
 
-    def pull(self, now: int) -> None:
-        """Take what the sources have now; only of one that learns."""
+    def pull(self, source: Stats, now: int) -> None:
+        """Take what this source has now; only of one that learns."""
 
     def limit(self, now: int, who: str, cut: int, lingerer: Lingerer | None = None) -> Limit:
         """The point in time an attempt begun *now* must not pass."""

@@ -1,42 +1,50 @@
 """The numbers of a policy, as they are at one moment.
 
 Reading changes nothing but what was waiting to be counted, and takes each lock for a moment. Nothing here is called
-unless somebody looks.
+unless somebody looks; a thousand policies are read in some tens of milliseconds.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
-from ..policies.circuit_breaker import CircuitBreaker
+from ..machines.circuit_types import State
 from ..policies.per_key import PerKey
 from ..policies.percentile_timeout import PercentileTimeout
-from ..policies.timeout import TimeoutPart
 
 if TYPE_CHECKING:
     from .._part import Part
     from ..machines.distribution import Distribution
+    from ..policies.circuit_breaker import CircuitBreaker
+    from ..policies.slo import SLO
+    from ..policies.timeout import TimeoutPart
     from ..policy import Policy
 
 __all__ = ["Numbers", "latency", "numbers"]
 
 Numbers = dict[str, dict[str, "int | float"]]
 
-QUANTILES = (0.5, 0.9, 0.99)
+SHARES = (0.5, 0.9, 0.99)
+_QUANTILES = tuple(f"quantile.{share:g}" for share in SHARES)
+_STATES = {state: (f"is.{state}", f"seconds.{state}") for state in State}
 
 
 def numbers(policy: Policy) -> Numbers:
     """By kind of part, by name. Those of the policy itself are under ``""``."""
     plan = policy._plan
-    found: Numbers = {"": plan.stats.read(plan.clock.monotonic_ns())}
+    now = plan.clock.monotonic_ns()
+    found: Numbers = {"": plan.stats.read(now)}
     for kind, part in policy.parts.items():
-        found[kind] = {**part.counters, **_more(part)}
-    level = policy.service_level
-    if level is not None:
-        found["slo"] = {
-            "objective": level.objective, "good": level.good, "bad": level.bad, "left": level.left,
-            "shedding": int(level.shedding), **{f"burn.{span:g}": rate for span, rate in level.burn.items()},
-        }  # fmt: skip
+        found[kind] = mine = dict(part.counters)
+        if kind == "breaker":
+            _circuits(part, mine)
+        elif kind == "timeout":
+            _timeout(part, mine)
+        elif kind == "bulkhead" and isinstance(limit := getattr(part, "limit", None), int):
+            mine["limit"] = limit
+    if policy.slo is not None:
+        found["slo"] = _objective(policy.slo, now)
     return found
 
 
@@ -45,31 +53,43 @@ def latency(policy: Policy) -> tuple[Distribution, Distribution]:
     return policy._plan.stats.latency(policy._plan.clock.monotonic_ns())
 
 
-def _more(part: Part) -> dict[str, int | float]:
-    """What is worth knowing of a part beside its counters."""
-    model = part.model
-    if isinstance(model, CircuitBreaker):
-        circuits = [part[key] for key in part] if isinstance(part, PerKey) else [model]
-        return _circuits([circuit for circuit in circuits if isinstance(circuit, CircuitBreaker)])
-    if isinstance(model, TimeoutPart):
-        found: dict[str, int | float] = {"most": model.most}
-        if not isinstance(part, PercentileTimeout):
-            return found if isinstance(part, PerKey) else {**found, "seconds": model.current}
-        for share in QUANTILES:
-            seconds = part.quantile(share)
-            if seconds is not None:
-                found[f"quantile.{share:g}"] = seconds
-        return found
-    limit = getattr(part, "limit", None)
-    return {"limit": limit} if part.kind == "bulkhead" and isinstance(limit, int) else {}
-
-
-def _circuits(circuits: list[CircuitBreaker]) -> dict[str, int | float]:
-    """How many are in each state, and how long all were."""
-    found: dict[str, int | float] = {}
-    for circuit in circuits:
-        state = str(circuit.state)
-        for name, seconds in circuit.time_in().items():
-            found[f"is.{name}"] = found.get(f"is.{name}", 0) + (name == state)
-            found[f"seconds.{name}"] = found.get(f"seconds.{name}", 0) + seconds
+def _objective(slo: SLO, now: int) -> dict[str, int | float]:
+    """How the objective is kept; the calls so far have been counted before."""
+    level = slo.reading(now)
+    found = {
+        "objective": level.objective, "good": level.good, "bad": level.bad, "left": level.left,
+        "shedding": int(level.shedding),
+    }  # fmt: skip
+    for span, rate in level.burn.items():
+        found[_burn(span)] = rate
     return found
+
+
+@lru_cache(maxsize=64)
+def _burn(span: float) -> str:
+    return f"burn.{span:g}"
+
+
+def _timeout(part: Part, found: dict[str, int | float]) -> None:
+    """The longest it can become; the timeout now, and what answers take."""
+    model = cast("TimeoutPart", part.model)
+    found["most"] = model.most
+    if isinstance(part, PercentileTimeout):
+        found.update(zip(_QUANTILES, part.quantiles(SHARES), strict=False))  # none of too few answers
+    elif not isinstance(part, PerKey):
+        found["seconds"] = model.current
+
+
+def _circuits(part: Part, found: dict[str, int | float]) -> None:
+    """How many are in each state, and how long all were."""
+    circuits = [cast("CircuitBreaker", part)]
+    if isinstance(part, PerKey):
+        with part._lock:
+            circuits = list(part._parts.values())
+            found.update({_STATES[state][1]: seconds for state, seconds in part._spent.items()})
+    for circuit in circuits:
+        state = circuit.state
+        for other, seconds in circuit.time_in().items():
+            there, spent = _STATES[other]
+            found[there] = found.get(there, 0) + (other is state)
+            found[spent] = found.get(spent, 0) + seconds

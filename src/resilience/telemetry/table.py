@@ -223,7 +223,7 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "Measured quantiles of how long answers take, of the last minute or so",
         _each("timeout", {"0.5": "quantile.0.5", "0.9": "quantile.0.9", "0.99": "quantile.0.99"}),
-        ("quantile",),
+        ("share",),
         "seconds",
         "max",
     ),
