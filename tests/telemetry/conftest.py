@@ -1,4 +1,4 @@
-"""What tests of telemetry share: a real Prometheus server."""
+"""What tests of telemetry share: a real Prometheus server, and policies that have worked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import resilience as rs
+from resilience.testing import VirtualClock
+from telemetry.pages import full, work
 from telemetry.servers import Prometheus
 
 if TYPE_CHECKING:
@@ -28,3 +31,27 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
             return stack.enter_context(Prometheus(directory, targets, **settings))
 
         yield start
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def registry() -> rs.Registry:
+    return rs.Registry()
+
+
+@pytest.fixture
+def busy(clock: VirtualClock, registry: rs.Registry) -> list[rs.Policy]:
+    """Policies of several kinds that have worked, in the registry."""
+    policies = [full("payments", registry, clock), full("mail", registry, clock)]
+    policies += [
+        rs.Policy("bare", clock=clock, registry=registry),
+        rs.Policy("keys", breaker=rs.PerKey(rs.CircuitBreaker(), key=len), clock=clock, registry=registry),
+    ]
+    work(policies[0], clock, [0.01 * n for n in range(60)])
+    work(policies[2], clock, [0.002])
+    policies[3].call(lambda key: key, "abc")
+    return policies

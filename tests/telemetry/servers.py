@@ -185,4 +185,4 @@ class Prometheus:
         begun = float(self.value("time()"))
         # Begun after now, that is; the time of a sample is when its scrape began.
         targets = len(self.targets)
-        eventually(lambda: len(self.query(f"timestamp(up == 1) > {begun}")) == targets)
+        eventually(lambda: len(self.query(f"up == 1 and timestamp(up) > {begun}")) == targets)
