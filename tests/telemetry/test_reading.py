@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 from collections.abc import Callable
@@ -255,3 +256,24 @@ def test_calls_in_flight_are_those_inside(is_async: bool) -> None:
     use()
     assert seen == [(1, 1)]
     assert numbers(policy)[""]["in_flight"] == 0
+
+
+def test_copies_of_a_timeout_show_up_as_one() -> None:
+    """As the operations of an AWS client have them: counts add up, of seconds the largest counts, and nothing falls."""
+    timeout = rs.PercentileTimeout(0.99, between=(0.01, 5.0), mode="argument")
+    policy = rs.Policy("p", timeout=timeout, registry=None)
+    copies = [timeout.replace(), timeout.replace()]
+    for copy, took in zip(copies, (0.1, 0.4), strict=True):
+        timeout.stand_in(copy)
+        copy.seed([took] * 100)
+        copy.observe(took, timed_out=True)
+    found = numbers(policy)["timeout"]
+    assert found["timed_out"] == 2
+    assert found["seconds"] == copies[1].current < 5.0
+    assert found["quantile.0.5"] == copies[1].quantile(0.5)
+    copies.clear()
+    del copy
+    gc.collect()
+    found = numbers(policy)["timeout"]
+    assert found["timed_out"] == 2
+    assert numbers(policy)["timeout"]["timed_out"] == 2

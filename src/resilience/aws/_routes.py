@@ -6,6 +6,7 @@ Knows names and policies; no client, no call.
 from __future__ import annotations
 
 import difflib
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -95,6 +96,7 @@ class Route:
         if policy is not None and isinstance(policy.timeout, PercentileTimeout):
             # A Scan would teach the GetItem patience; each operation learns for itself.
             self.timeout = policy.timeout.replace(name=f"{self._who or policy.who}.{operation.name}")
+            policy.timeout.stand_in(self.timeout)
         self._known: tuple[Plan, Plans] | None = None
 
     @property
@@ -163,8 +165,10 @@ def derive(template: Policy, where: Where, operation: str | None) -> Policy:
             name = ".".join(place if template.name is None else (template.name, *place))
             settings: dict[str, Any] = {kind: _copy(part, place) for kind, part in template.parts.items()}
             list_in = template.registry or registry
-            listed = None if name in list_in else list_in
-            policy = made[place] = Policy(name, clock=template.clock, registry=listed, **settings)
+            if name in list_in:  # of another pattern; the least number that is free, for what is gone leaves its own
+                name = next(f"{name}#{n}" for n in itertools.count(2) if f"{name}#{n}" not in list_in)
+            slo = None if template.slo is None else template.slo.replace()
+            policy = made[place] = Policy(name, slo=slo, clock=template.clock, registry=list_in, **settings)
     return policy
 
 

@@ -54,8 +54,9 @@ def wrap(target: T, policy: Policies = "recommended", *, per: str | None = None)
             that is given the `Operation` and returns a policy or ``None``.
         per: "policy": what is given is used itself: one policy, one state. "service": what is given is a pattern, and
             each service and region gets a policy made after it, with breaker, limiter, bulkhead and budget of its own.
-            "operation": so does each operation. By default "policy" for one client, "service" for more. A
-            `PercentileTimeout` always learns for each operation.
+            "operation": so does each operation. By default "policy" for one client with a policy of yours, and
+            "service" for more, or where a name stands for the policy. A `PercentileTimeout` always learns for each
+            operation.
 
     Returns:
         *target*.
@@ -67,7 +68,7 @@ def wrap(target: T, policy: Policies = "recommended", *, per: str | None = None)
     Thread-safe. Calls under way end as they began.
     """
     one = isinstance(target, botocore.client.BaseClient) or _client_of(target) is not None
-    routes = Routes(policy, per or ("policy" if one else "service"))
+    routes = Routes(policy, per or ("policy" if one and not isinstance(policy, str) else "service"))
     with _lock:
         if isinstance(target, botocore.client.BaseClient):
             _guard(target, routes)

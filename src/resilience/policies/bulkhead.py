@@ -65,7 +65,7 @@ class Bulkhead(Part):
 
     @property
     def counters(self) -> dict[str, int | float]:
-        """Slots in use, calls queued now; calls refused, calls that had to wait, and the seconds all waited."""
+        """Slots in use, calls queued now; calls refused, calls that had to wait, and for how many seconds."""
         with self._lock:
             return {
                 **self._counts,
@@ -123,7 +123,7 @@ class Bulkhead(Part):
             got = gate.claim(waiter)
             self._counts["waited" if got else "refused"] += 1
             waited = (runtime.clock.monotonic_ns() - began) / NS
-            self._counts["waited_seconds"] += waited
+            self._counts["waited_seconds"] += waited if got else 0.0
         if not got:
             raise self._refusal(who, f"no slot came free in {seconds:.3g} s")
         if Waited in LISTENERS:

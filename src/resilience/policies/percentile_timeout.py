@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from .. import _checks
 from .._checks import NS, to_ns
@@ -99,6 +99,7 @@ class PercentileTimeout(WarmStart, TimeoutPart):
     max_lingering: ClassVar[int] = 64
     _sources: WeakSet[Stats] | None = None
     """Policies that keep the durations of their calls, which are samples here."""
+    _copies: Sequence[tuple[ref[PercentileTimeout], dict[str, int]]] = ()
 
     def __init__(
         self,
@@ -189,6 +190,22 @@ class PercentileTimeout(WarmStart, TimeoutPart):
             if self._quick is None:
                 self._quick = deque(maxlen=_KEPT)
         return self._quick.append
+
+    def stand_in(self, copy: PercentileTimeout) -> None:
+        """*copy* works in its place for some calls, and shall show up where this one is looked at."""
+        with self._lock:
+            self._copies = [*self._copies, (ref(copy), copy._counts)]
+
+    @property
+    def copies(self) -> list[PercentileTimeout]:
+        """Those that work in its place. What the ones that are gone had counted is counted here."""
+        with self._lock:
+            found = [(known[0](), known) for known in self._copies]
+            self._copies = [known for copy, known in found if copy is not None]
+            for copy, (_, counts) in found:
+                for name, count in counts.items() if copy is None else ():
+                    self._counts[name] += count
+        return [copy for copy, _ in found if copy is not None]
 
     def learn_from(self, source: Stats) -> bool:
         """Take samples from the durations a policy keeps, too; instead of a recorder."""

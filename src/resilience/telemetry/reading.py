@@ -36,11 +36,12 @@ def numbers(policy: Policy) -> Numbers:
     now = plan.clock.monotonic_ns()
     found: Numbers = {"": plan.stats.read(now)}
     for kind, part in policy.parts.items():
+        copies = part.copies if isinstance(part, PercentileTimeout) else []  # first: gone ones are added to its counts
         found[kind] = mine = dict(part.counters)
         if kind == "breaker":
             _circuits(part, mine)
         elif kind == "timeout":
-            _timeout(part, mine)
+            _timeout(part, mine, copies)
         elif kind == "bulkhead" and isinstance(limit := getattr(part, "limit", None), int):
             mine["limit"] = limit
     if policy.slo is not None:
@@ -70,14 +71,29 @@ def _burn(span: float) -> str:
     return f"burn.{span:g}"
 
 
-def _timeout(part: Part, found: dict[str, int | float]) -> None:
+def _timeout(part: Part, found: dict[str, int | float], copies: list[PercentileTimeout]) -> None:
     """The longest it can become; the timeout now, and what answers take."""
     model = cast("TimeoutPart", part.model)
     found["most"] = model.most
     if isinstance(part, PercentileTimeout):
-        found.update(zip(_QUANTILES, part.quantiles(SHARES), strict=False))  # none of too few answers
+        _learned(part, found, copies)
     elif not isinstance(part, PerKey):
         found["seconds"] = model.current
+
+
+def _learned(part: PercentileTimeout, found: dict[str, int | float], copies: list[PercentileTimeout]) -> None:
+    """What answers take. Of a timeout that has copies, such as one for each operation of an AWS client: all as one."""
+    if not copies:
+        found.update(zip(_QUANTILES, part.quantiles(SHARES), strict=False))  # none of too few answers
+        return
+    for name in part.gauges:  # its own say nothing: it is not in use
+        found.pop(name, None)
+    for copy in copies:
+        for name, value in copy.counters.items():
+            known = found.get(name, 0)
+            found[name] = max(known, value) if name in part.gauges else known + value
+        for name, seconds in zip(_QUANTILES, copy.quantiles(SHARES), strict=False):
+            found[name] = max(found.get(name, 0), seconds)
 
 
 def _circuits(part: Part, found: dict[str, int | float]) -> None:
