@@ -197,8 +197,8 @@ def test_the_loser_of_a_hedge_is_cut_off_at_its_age_and_the_winner_an_answer() -
 
     clock.run(policy.acall(work))
     assert samples(timeout) == (1, 1)
-    ((_, counts),) = timeout._estimator._silence._batches
-    (cut,) = counts
+    assert timeout._estimator._silence._rows is not None
+    _, cut, _ = timeout._estimator._silence._rows
     assert timeout._estimator._window.edge(cut) / 1e9 == pytest.approx(0.5, rel=0.03)
 
 

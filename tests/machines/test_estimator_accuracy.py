@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from accuracy import EXACT, SERVICES, WAYS, main, paths, recorded, seconds_of, settling, steady
+from accuracy import EXACT, SERVICES, WAYS, main, paths, reaction, recorded, seconds_of, settling, steady
 from regimes import SECOND, World, make
 from traffic import DAY, KINDS, NEVER, Pool, lognormal
 
@@ -99,14 +99,39 @@ KINDS_AND_SPREADS: dict[str, Callable[[int], Callable[[float], float]]] = {
 
 @pytest.mark.parametrize("kind", KINDS_AND_SPREADS)
 def test_a_total_hang_never_triples_it(kind: str) -> None:
-    """Neither while nothing is answered for a minute, nor when answers come again, for any of twenty seeds."""
-    for seed in range(20):
+    """Neither while nothing is answered for a minute, nor when answers come again, for any of ten seeds."""
+    for seed in range(10):
         for linger in (2,) if seed % 4 else (0, 2):
             world, usual = World(make(), linger=linger), KINDS_AND_SPREADS[kind](seed)
             world.run(120, usual)
             before = world.estimator.ns
             longest = world.run(60, lambda _: NEVER).longest
             assert max(longest, world.run(20, usual).longest) <= 3 * before
+
+
+@pytest.mark.parametrize("kind", ["log-normal", "Pareto", "autocorrelated", "wide"])
+@pytest.mark.parametrize(("p", "rate"), [(0.95, 20.0), (0.99, 3.0), (0.99, 20.0), (0.999, 100.0), (0.99, 1000.0)])
+def test_a_total_hang_never_triples_it_at_any_rate(kind: str, p: float, rate: float) -> None:
+    """While nothing is answered for a minute, with heavy tails, for all targets; afterwards chance moves it again."""
+    for seed in (6, 11) if rate < 1000 else (6,):
+        world, usual = World(make(p), rate=rate), KINDS_AND_SPREADS[kind](seed)
+        world.run(120 if rate < 1000 else 30, usual)
+        before = world.estimator.ns
+        assert world.run(60, lambda _: NEVER).longest <= 3 * before
+
+
+@pytest.mark.parametrize("name", SPREAD)
+@pytest.mark.parametrize("factor", [1.3, 3.0, 10.0])
+def test_upward_it_mostly_reacts_within_two_seconds(name: str, factor: float) -> None:
+    """From then on, for ten seconds, at most twice the accepted share is cut off; in a few cases of ten it takes 5."""
+    median, sigma = SPREAD[name]
+    found = []
+    for seed in range(40, 50):
+        world = World(make())
+        world.run(90, lognormal(seed, median, sigma))
+        found.append(reaction(seconds_of(world, lognormal(seed + 1000, factor * median, sigma), 20), 0.99))
+    assert all(seconds is not None and seconds <= 5 for seconds in found)
+    assert sum(seconds is not None and seconds <= 2 for seconds in found) >= 7
 
 
 def test_hangs_do_not_make_it_reckless() -> None:

@@ -333,7 +333,7 @@ def test_with_some_lost_every_rank_is_that_of_an_answer(done: dict[int, int], cu
 
 
 @settings(max_examples=50)
-@given(st.lists(st.integers(1, 10 * SECOND), min_size=40, max_size=200), st.integers(1, 60))
+@given(st.lists(st.integers(MS, 10 * SECOND), min_size=40, max_size=200), st.integers(1, 60))
 def test_the_share_that_is_lost_leaves_the_quantile_alone(latencies: list[int], lost: int) -> None:
     """With nothing else cut off, the quantile of the answers is what it is without the lost ones, within rounding."""
     plain, other = (make(0.9, confidence=None) for _ in range(2))

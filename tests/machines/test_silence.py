@@ -84,4 +84,27 @@ def test_every_timeout_ends_up_in_one_place(steps: list[tuple[str, int]]) -> Non
             silence.lost(size, now)
         silence.look(now, PATIENCE)
         assert silence.waiting + silence.left_out + slow == total
-        assert len(silence._batches) <= 64
+        assert silence._rows is None or len(silence._rows) <= 3 * 64
+
+
+def test_its_clock_stands_still_while_it_is_dark() -> None:
+    """So nothing grows old in an outage; and it never goes back."""
+    silence = hanging(range(10, 20))
+    began = silence.clock(19 * SECOND)
+    assert 10 * SECOND < began <= 19 * SECOND
+    assert silence.clock(100 * SECOND) == began
+    silence.heard(MS, 100 * SECOND)
+    assert silence.clock(100 * SECOND) == began
+    assert silence.clock(107 * SECOND) == began + 7 * SECOND
+
+
+def test_it_knows_the_timeout_in_force_when_the_silence_began() -> None:
+    """How long the first attempt waited that timed out since the last answer in time; an impatient caller's is none."""
+    silence = Silence(EDGES, SECOND)
+    silence.timed_out(MS, BUCKET, SECOND, counts=False)
+    assert silence.waited == 0
+    silence.timed_out(AGE, BUCKET, SECOND, counts=True)
+    silence.timed_out(2 * AGE, BUCKET, 2 * SECOND, counts=True)
+    assert silence.waited == AGE
+    silence.answered(3 * SECOND, PATIENCE, {})
+    assert silence.waited == 0

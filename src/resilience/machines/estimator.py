@@ -12,9 +12,13 @@ What such samples alone cannot tell is whether missing answers are late or lost.
   quantile, which is that of the answers. While some are being watched, the timeout waits for what they will tell.
 * **Answers around the timeouts.** Timeouts among answers are evidence of slowness. Where they hide the quantile and
   nobody is watched, the timeout grows, up to the ceiling. Timeouts in a row without any answer are a blackout: an
-  outage, the circuit breaker's business, and no evidence. The timeout goes to ``hold`` times the last measured one,
-  once, and stays there. As the service may have become slower for good, each further window that stays dark allows
-  one more such step, unless those watched say that it is death.
+  outage, the circuit breaker's business, and no evidence. The timeout goes to ``hold`` times what it was when that
+  began, once, and stays there; and nothing that was learned grows old meanwhile. As the service may have become
+  slower for good, each further window that stays dark allows one more such step, unless those watched say that it is
+  death.
+
+And as the window is slow to show a change, the latest attempts, some hundred, may raise the timeout at once, if more
+of them took too long than was accepted and chance can explain.
 
 This file knows samples and points in time that are handed in. It refuses to know whose they are, what counts as a
 sample (fast failures must not: they pull the quantile down), clocks, locks and seconds.
@@ -28,12 +32,12 @@ from collections import Counter
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from .. import _checks
-from ..errors import ConfigError
 from .distribution import ALPHA
 from .estimator_settings import estimator_settings
 from .explanation import Explanation
 from .latency_window import LatencyWindow
+from .latest import Latest
+from .learned import VERSION, WHAT, read_timeout
 from .silence import Silence
 from .sketch import rank_of, upper_rank
 from .survival import merged_rank, never_ends, product_limit
@@ -58,9 +62,6 @@ _SURE = 0.95
 """The confidence asked for while there is little to go by: few samples, or hardly more that are
 independent of each other, or more cut off than was accepted."""
 
-_VERSION = 1
-"""Of the form in which what was learned is dumped."""
-
 
 class TimeoutEstimator:
     """A timeout that follows the *p*-quantile of the latency of one operation, seen through its own timeouts.
@@ -83,8 +84,9 @@ class TimeoutEstimator:
     """
 
     __slots__ = (
-        "_answers", "_basis", "_changed_at", "_drift", "_late", "_lost", "_measured", "_now", "_previous",
-        "_quantile_ns", "_set", "_silence", "_step_at", "_steps", "_target", "_window", "next_refresh", "ns", "watched",
+        "_answers", "_basis", "_changed_at", "_drift", "_heard", "_late", "_latest", "_lift", "_lost", "_measured",
+        "_now", "_previous", "_quantile_ns", "_set", "_silence", "_step_at", "_steps", "_target", "_window",
+        "next_refresh", "ns", "watched",
     )  # fmt: skip
 
     def __init__(self, p: float | None = None, **settings: Any) -> None:
@@ -95,6 +97,9 @@ class TimeoutEstimator:
         self._silence = Silence(self._window.edges, now_set.refresh_ns)
         self._steps = self._step_at = 0
         self._answers = self._late = self._lost = 0
+        self._heard = False  # whether anything was answered since the last refresh
+        self._latest = Latest()
+        self._lift = 0  # the timeout is at least that, for what these tell
         self._basis: Basis = "initial"
         self._measured = self._target = self._previous = self.ns
         self._quantile_ns: int | None = None
@@ -133,13 +138,17 @@ class TimeoutEstimator:
             silence.answered(now, patience, slow)
         if answered:
             silence.heard(self._window.edge(min(answered)), now)
-            self._window.add(answered, slow, 0, now)
-            self._answers += sum(answered.values())
+            self._window.add(answered, slow, 0, silence.clock(now))
+            in_time = sum(answered.values())
+            self._answers += in_time
+            self._heard = True
+            self._count(in_time, slow)
         self._look(now)
 
     def _look(self, now: int) -> None:
         """Whether it is dark."""
         if self._silence.look(now, self._patience()):
+            self._window.disturb()
             self._steps = 0
             self._step_at = now
 
@@ -156,13 +165,20 @@ class TimeoutEstimator:
         self._late += 1
         slow = self._silence.late(latency, now, self._patience())
         if slow is not None:
-            self._window.add({bisect_left(self._window.edges, latency): 1}, slow, 0, now)
+            self._heard = True
+            self._count(1, slow, late=1)
+            self._window.add({bisect_left(self._window.edges, latency): 1}, slow, 0, self._silence.clock(now))
+
+    def _count(self, answers: int, slow: dict[int, int], late: int = 0) -> None:
+        # What was given up early, by its caller or a hedge, was not too slow.
+        over = sum(count for bucket, count in slow.items() if 2 * self._window.edge(bucket) >= self.ns)
+        self._latest.count(answers + over, late + over, late)
 
     def lost(self, now: int) -> None:
         """An attempt that had timed out was watched up to the ceiling, and was not answered."""
         now = self._time(now)
         if self._silence.lost(self._set.ceiling, now):
-            self._window.add({}, {}, 1, now)
+            self._window.add({}, {}, 1, self._silence.clock(now))
         self._lost += 1
         self._look(now)
         self._step_at = now  # those watched say it is death, so there is no reason for more patience
@@ -174,6 +190,7 @@ class TimeoutEstimator:
 
     def _settle(self, now: int) -> None:
         self._basis = "initial"
+        self._heard = True
         self.next_refresh = None
         self.refresh(now)
 
@@ -187,11 +204,11 @@ class TimeoutEstimator:
         if self.next_refresh is not None and now < self.next_refresh:
             return
         self.next_refresh = now + self._set.refresh_ns
-        self._window.forget(now)
-        self._window.step_down()
         if self._silence.dark:
             self._hold_still(now)
             return
+        self._window.forget(self._silence.clock(now))
+        self._window.step_down()
         if self._window.n_done < self._set.minimum:
             return
         first = self._basis == "initial"
@@ -201,12 +218,37 @@ class TimeoutEstimator:
         padded = max(round(quantile * self._set.pad_rel * self._drift), quantile + self._set.pad_abs)
         if self._basis == "growing" and self.watched:
             padded = min(padded, math.ceil(self._measured * self._set.hold))  # they will tell
-        self._target = min(max(padded, self._set.floor), self._set.ceiling)
+        padded = min(max(padded, self._set.floor), self._set.ceiling)
         if self._basis != "growing":
-            self._measured = self._target
+            self._measured = padded
+        lift = min(self._lifted(), self._set.ceiling)
+        if lift > padded:
+            padded, self._basis = lift, "raised"
+        # What grows old, or merely times out, is no evidence.
+        self._target = padded if self._heard else min(padded, self.ns)
+        self._heard = False
         # Up at once, for a timeout too short does harm now; down slowly, unless all there was is the first guess.
         slowest = self._target if first else math.ceil(self.ns * (1 - self._set.fall))
         self._move(max(self._target, slowest), now)
+
+    def _lifted(self) -> int:
+        """What the latest attempts ask for, where they tell that it has just become slower.
+
+        They do if more of them came too late than chance explains where the accepted share does. If all has become
+        slower by the same factor, that share tells the factor, for the window still knows how it was before.
+        """
+        latest, accepted = self._latest, 1 - self._set.p
+        if latest.due(accepted):
+            done, cut = self._window.sums()
+            most = _PATIENCE if latest.late > 1 else self._set.hold  # a single one may be chance
+            over = latest.look(accepted + never_ends(done, cut, self._window.lost))
+            if over:
+                usual = product_limit(done, cut, rank_of(1 - over, self._window.n_done + self._window.n_cut))
+                factor = 1.0 if usual is None else min(most, self.ns / self._window.edge(usual))
+                self._lift = round(min(factor * self._measured, 2 * self._window.edge(next(reversed(done)))))
+            elif over == 0.0:
+                self._lift = round(self._lift * (1 - self._set.fall))
+        return self._lift
 
     def quantile(self, p: float) -> int | None:
         """The *p*-quantile of the answers in the window, ns, not padded; ``None`` while there are too few."""
@@ -241,7 +283,7 @@ class TimeoutEstimator:
         else:
             little = n * window.independent() < self._set.need or n - window.n_done > 2 * (1 - p) * n
             rank = upper_rank(n, p, max(confidence, _SURE) if little else confidence)
-        longest = window.edge(max(done))
+        longest = window.edge(next(reversed(done)))
         if rank > n:
             limit = window.edge(max(cut)) if cut and not lost else 0
             return (limit, "growing") if limit > 2 * longest else (2 * longest, "extrapolated")
@@ -256,7 +298,8 @@ class TimeoutEstimator:
         steps = 1 + (now - self._step_at) // (self._set.slices * self._set.slice_ns)
         if steps > self._steps:
             self._steps = steps
-            held = min(self._set.ceiling, math.ceil(self._measured * self._set.hold ** min(steps, 64)))
+            least = min(self._measured, self._silence.waited)
+            held = min(self._set.ceiling, math.ceil(least * self._set.hold ** min(steps, 64)))
             self._basis = "blackout"
             self._target = max(self.ns, held)
             self._move(self._target, now)
@@ -276,11 +319,11 @@ class TimeoutEstimator:
     def dump(self, now: int) -> dict[str, Any]:
         """What was learned, as plain numbers, strings and lists that JSON can carry."""
         return {
-            "what": "learned latency",
-            "version": _VERSION,
+            "what": WHAT,
+            "version": VERSION,
             "alpha": self._set.alpha,
             "timeout": self.ns,
-            "slices": self._window.dump(self._time(now)),
+            "slices": self._window.dump(self._silence.clock(self._time(now))),
         }
 
     def load(self, data: Any, now: int) -> None:
@@ -290,18 +333,7 @@ class TimeoutEstimator:
             ConfigError: it is of another kind or version, or a value is missing or impossible; nothing has changed.
             TypeError: a value has the wrong type; the same.
         """
-        if not isinstance(data, dict):
-            raise TypeError(f"a learned latency must be a dictionary, not {data!r}")
-        if data.get("what") != "learned latency":
-            raise ConfigError(f"what must be 'learned latency', not {data.get('what')!r}")
-        if data.get("version") != _VERSION:
-            raise ConfigError(f"version must be {_VERSION}, not {data.get('version')!r}")
-        missing = {"alpha", "timeout", "slices"} - data.keys()
-        if missing:
-            raise ConfigError(f"a learned latency must have {', '.join(sorted(missing))}")
-        if _checks.number("alpha", data["alpha"]) != self._set.alpha:
-            raise ConfigError(f"alpha must be {self._set.alpha!r}, not {data['alpha']!r}")
-        timeout = _checks.count("timeout", data["timeout"])
+        timeout = read_timeout(data, self._set.alpha)
         now = self._time(now)
         self._window.load(data["slices"], now)
         self._silence.clear()

@@ -77,14 +77,14 @@ def estimator_settings(
         slice_ns: what one slice spans, ns.
         need: how many samples the window is stretched to hold; by default as many as a bound on the quantile
             with 95 % confidence needs.
-        max_age: how old a sample may be when traffic is low, ns; at least the window.
+        max_age: how old a sample may be when traffic is low, ns; at least the window. Blackouts do not count.
         alpha: width of the buckets, see ``Sketch``.
         confidence: of the upper bound on the quantile, between 0 and 1; ``None`` for the plain quantile. One half aims
             at the middle. While there is little to go by, it is 95 % at least.
         minimum: answers needed before the timeout moves, at least 1.
         fall: the most the timeout falls in one refresh, as a share, above 0 and at most 1.
         refresh_ns: the least time between two refreshes, ns.
-        hold: how far above the last measured timeout a blackout takes it, as a factor of at least 1.
+        hold: how far above the timeout before it a blackout takes it, as a factor of at least 1.
 
     Raises:
         ConfigError: an argument is out of range.

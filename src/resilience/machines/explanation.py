@@ -10,13 +10,14 @@ from typing import Literal
 
 __all__ = ["Basis", "Explanation"]
 
-Basis = Literal["initial", "measured", "extrapolated", "growing", "blackout"]
+Basis = Literal["initial", "measured", "extrapolated", "growing", "raised", "blackout"]
 
 _WORDS: dict[Basis, str] = {
     "initial": "the initial value, as there are too few answers to learn from",
     "measured": "from the measured quantile",
     "extrapolated": "from twice the longest answer, as there are too few samples for the quantile",
     "growing": "growing, as too many attempts timed out to see the quantile",
+    "raised": "raised, as many of the latest attempts took too long",
     "blackout": "held, as nothing is being answered at all",
 }
 
@@ -28,7 +29,7 @@ class Explanation:
     Attributes:
         timeout: the timeout now in force.
         target: where it is heading; it rises at once, and falls slowly.
-        basis: "initial", "measured", "extrapolated", "growing" or "blackout".
+        basis: "initial", "measured", "extrapolated", "growing", "raised" or "blackout".
         p: the share of answers that should come in time.
         quantile: the quantile before padding at the last refresh; ``None`` before the first.
         padding: the factor of the padding.

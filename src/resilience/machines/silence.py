@@ -9,6 +9,7 @@ This file knows ages, buckets and points in time that are handed in. It refuses 
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ __all__ = ["Silence"]
 _BLACKOUT = 10
 """Timeouts in a row without an answer. With as many as half of all calls too slow, chance makes one in a thousand."""
 
-_BATCHES = 64
-"""So many batches of timeouts without an answer between them are kept; a longer row of them is an outage anyway."""
+_ROWS = 64
+"""So many rows of timeouts without an answer between them are kept; more of them are an outage anyway."""
 
 _NEVER = -(1 << 62)
 
@@ -35,73 +36,89 @@ class Silence:
     Attributes:
         run: how many attempts in a row timed out, or were lost, without an answer.
         dark: whether that is a blackout.
-        since: when that began, or when it was last confirmed.
+        waited: how long the first one waited that timed out since the last answer in time, ns: the timeout in force
+            when that silence began.
         left_out: how many timeouts were left out of account since the beginning.
     """
 
     __slots__ = (
         "_alive",
-        "_batches",
+        "_dark_at",
         "_delay",
         "_edges",
         "_heard_at",
         "_over_at",
+        "_rows",
         "_slow_at",
+        "_stood",
         "dark",
         "left_out",
         "run",
-        "since",
+        "waited",
     )
 
     def __init__(self, edges: Sequence[int], delay: int) -> None:
         self._edges = edges
         self._delay = delay
-        self.left_out = self.since = 0
+        self.left_out = 0
         self._over_at = _NEVER  # what began before that says nothing
         self.clear()
 
     def clear(self) -> None:
         """Begin anew, with nothing heard."""
-        self._batches: list[tuple[int, dict[int, int]]] = []
+        # When, in which bucket, and how many, thrice as many numbers as rows; nothing while there are none: in an
+        # outage ten thousand keys may have some.
+        self._rows: array[int] | None = None
         self._alive = _NEVER  # when the latest attempt that was answered began
         self._slow_at = _NEVER  # the same, of those that were answered late
         self._heard_at: int | None = None
-        self.run = 0
+        self.run = self.waited = 0
         self.dark = False
+        self._dark_at = self._stood = 0
 
     @property
     def waiting(self) -> int:
         """How many timeouts no answer has told about."""
-        return sum(sum(counts.values()) for _, counts in self._batches)
+        return 0 if self._rows is None else sum(self._rows[2::3])
+
+    def clock(self, now: int) -> int:
+        """A time that stands still while it is dark: nothing that was learned grows old then."""
+        return (self._dark_at if self.dark else now) - self._stood
 
     def timed_out(self, age: int, bucket: int, now: int, *, counts: bool) -> None:
         """An attempt was given up at this age; *counts* as a sign of an outage."""
         if now - age <= self._over_at:
             self.left_out += 1
             return
-        if not self._batches or self._batches[-1][0] != now:
-            self._batches.append((now, {}))
-            if len(self._batches) > _BATCHES:
-                self.left_out += sum(self._batches.pop(0)[1].values())
-        batch = self._batches[-1][1]
-        batch[bucket] = batch.get(bucket, 0) + 1
-        self.run += counts
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = array("q")
+        if rows and rows[-3] == now and rows[-2] == bucket:
+            rows[-1] += 1
+        else:
+            rows.extend((now, bucket, 1))
+            if len(rows) > 3 * _ROWS:
+                self.left_out += rows[2]
+                del rows[:3]
+        if counts:
+            self.waited = self.waited or age
+            self.run += 1
 
     def answered(self, now: int, patience: int, slow: dict[int, int]) -> None:
         """An answer came in time: add what timed out before it to *slow*, or leave it out."""
-        if not self.run and not self._batches:
+        if not self.run and self._rows is None:
             return
         if self.run < _BLACKOUT or now - self._slow_at <= patience:
             self._vouch(now, slow)
         else:
-            self._outage_over(now)
-        self.run = 0
+            self._leave_out(now)
+        self.run = self.waited = 0
 
     def heard(self, age: int, now: int) -> None:
         """Some were answered in time, the quickest at this age."""
         self._alive = max(self._alive, now - age)
         self._heard_at = now
-        self.dark = False
+        self._over(now)
 
     def late(self, age: int, now: int, patience: int) -> dict[int, int] | None:
         """An attempt that was watched was answered: what timed out and was slow; ``None`` if it says nothing at all.
@@ -115,14 +132,14 @@ class Silence:
         slow: dict[int, int] = {}
         silent = 0 if self._heard_at is None else now - self._heard_at
         if sign and self.run >= _BLACKOUT and silent > patience:
-            self._outage_over(now)
+            self._leave_out(now)
         else:
             self._vouch(began, slow)
         if sign:
             self._alive = self._slow_at = began
             self._heard_at = now
             self.run = 0
-            self.dark = False
+            self._over(now)
         return slow
 
     def lost(self, age: int, now: int) -> bool:
@@ -135,24 +152,30 @@ class Silence:
         if self.run < _BLACKOUT or self.dark or now - self._slow_at <= patience:
             return False
         self.dark = True
+        self._dark_at = now
         return True
+
+    def _over(self, now: int) -> None:
+        """It is not dark, or not any more."""
+        if self.dark:
+            self.dark = False
+            self._stood += now - self._dark_at
 
     def _vouch(self, until: int, slow: dict[int, int]) -> None:
         """What began by *until* was slow."""
-        kept = []
-        for at, counts in self._batches:
-            left = {}
-            for bucket, count in counts.items():
-                if at - self._edges[min(bucket, len(self._edges) - 1)] <= until:
-                    slow[bucket] = slow.get(bucket, 0) + count
-                else:
-                    left[bucket] = count
-            if left:
-                kept.append((at, left))
-        self._batches = kept
+        if self._rows is None:
+            return
+        kept = array("q")
+        row = iter(self._rows)
+        for at, bucket, count in zip(row, row, row, strict=True):
+            if at - self._edges[min(bucket, len(self._edges) - 1)] <= until:
+                slow[bucket] = slow.get(bucket, 0) + count
+            else:
+                kept.extend((at, bucket, count))
+        self._rows = kept or None
 
-    def _outage_over(self, now: int) -> None:
+    def _leave_out(self, now: int) -> None:
         """What timed out says nothing; nor does what is still to time out of that time."""
         self.left_out += self.waiting
-        self._batches = []
+        self._rows = None
         self._over_at = now + self._delay

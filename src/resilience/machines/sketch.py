@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sketch",
     "bucket_edges",
+    "chance",
     "minimum_samples",
     "rank_of",
     "upper_rank",
@@ -97,6 +98,21 @@ def upper_rank(n: int, p: float, confidence: float) -> int:
         if total > spare:
             return n - j
     return 1
+
+
+def chance(k: int, n: int, share: float) -> float:
+    """The probability that at least *k* of *n* independent values are among the *share* of all that lies highest.
+
+    For a *k* that is small, or a chance that is: it is summed up from the other side, term by term.
+    """
+    if k <= n * share:
+        return 1.0
+    term = (1 - share) ** n
+    below = 0.0
+    for j in range(k):
+        below += term
+        term *= (n - j) / (j + 1) * share / (1 - share)
+    return max(0.0, 1 - below)
 
 
 @lru_cache(maxsize=8)

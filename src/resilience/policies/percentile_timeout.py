@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet, ref
 
@@ -32,6 +33,12 @@ _MANY = 1 << 10
 """So many are worked in at once, due or not."""
 
 _SLICES = 12
+
+
+@lru_cache(maxsize=64)
+def _pair(low: float, high: float) -> tuple[float, float]:
+    """One object for all that are set alike: of ten thousand keys, say."""
+    return low, high
 
 
 class PercentileTimeout(WarmStart, TimeoutPart):
@@ -74,7 +81,7 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         window: seconds of traffic that count.
         window_samples: how many samples the window is stretched to hold where traffic is low; by default as many as
             *percentile* needs, such as 299 for 0.99 and 2995 for 0.999.
-        max_age: seconds after which a sample is forgotten in any case.
+        max_age: seconds after which a sample is forgotten in any case; times when nothing was answered do not count.
         linger: how many timed-out attempts may be watched at a time; 0 for none.
         mode, argument, max_abandoned: how a synchronous call is held to it, see `Timeout`.
         name: shown in messages; the policy's name by default.
@@ -136,7 +143,7 @@ class PercentileTimeout(WarmStart, TimeoutPart):
         high = _checks.span("between[1]", between[1])
         if low > high:
             raise ConfigError(f"between must hold the shorter timeout first, not {between!r}")
-        self.between = (low, high)
+        self.between = _pair(low, high)
         self.initial = None if initial is None else _checks.seconds("initial", initial)
         if self.initial is not None and not low <= self.initial <= high:
             raise ConfigError(f"initial must lie between {low:g} and {high:g} s, not {initial!r}")

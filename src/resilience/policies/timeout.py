@@ -65,7 +65,7 @@ class TimeoutPart(Part):
         self.max_abandoned = _checks.count("max_abandoned", max_abandoned)
         self.shadow = _checks.flag("shadow", shadow)
         self._counts = dict.fromkeys(("timed_out", "late", "shadow"), 0)
-        self._abandoned: list[Job] = []
+        self._abandoned: tuple[Job, ...] = ()
         self._warned = False
 
     @property
@@ -168,13 +168,13 @@ class TimeoutPart(Part):
     def abandon(self, job: Job) -> None:
         """A call goes on in its worker thread after its time."""
         with self._lock:
-            self._abandoned.append(job)
+            self._abandoned += (job,)
 
     @property
     def abandoned(self) -> int:
         """How many abandoned calls are still running."""
         with self._lock:
-            self._abandoned = [job for job in self._abandoned if not job.done.is_set()]
+            self._abandoned = tuple(job for job in self._abandoned if not job.done.is_set())
             return len(self._abandoned)
 
     @property
