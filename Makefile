@@ -6,15 +6,25 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --python
 STAMPS := $(VENV)/stamps
 
 # What depends on botocore's inside; the rest of tests/aws depends on its models, or on nothing of it.
 OLDEST := $(addprefix tests/aws/test_,botocore.py wrap.py calls.py ways.py elsewhere.py standard.py services.py short_way.py \
 	transport.py transport_bodies.py transport_faults.py transport_proxies.py transport_wire.py faults.py faults_bodies.py)
 
-# What promises tenths of a second in fifty threads is not run under coverage, which doubles the time of all it sees.
-TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py outage.py transport_faults.py)
+# What promises tenths of a second in fifty threads runs alone, and not under coverage, which doubles all times.
+TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py transport_faults.py) tests/dashboard/test_speed.py
+
+# Much arithmetic, which coverage makes three times as long; an outage that is measured; a browser, and Prometheus, which
+# are other processes. Other tests cover the same lines.
+BARE := $(addprefix tests/machines/test_,adaptive_rate.py circuit_figures.py circuit_model.py circuit_search.py \
+	estimator_accuracy.py estimator_regimes.py lane_exact.py) $(addsuffix /test_agreement.py,tests/contracts tests/core) \
+	tests/aws/test_outage.py $(addprefix tests/dashboard/test_browser,.py _looks.py) \
+	$(addprefix tests/telemetry/test_,alert_fires.py prometheus_server.py)
+
+# All others in as many processes as there are processors; a file stays in one, as its fixtures may be servers.
+TOGETHER := -q -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -37,16 +47,18 @@ types: $(STAMPS)/dev ## mypy --strict
 
 unit: $(STAMPS)/dev $(STAMPS)/dynalite $(STAMPS)/servers ## the tests, with branch coverage, and the goals of the happy path
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(addprefix --ignore=,$(TIMED))
+	$(BIN)/coverage run -m pytest $(TOGETHER) $(addprefix --ignore=,$(TIMED) $(BARE))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+	$(BIN)/python -m pytest $(TOGETHER) $(BARE)
 	$(BIN)/python -m pytest -q $(TIMED)
-	$(BIN)/python -m pytest --benchmark-disable benchmarks
+	$(BIN)/python -m pytest -q --benchmark-disable benchmarks
 
-versions: $(STAMPS)/test-oldest $(STAMPS)/test-aio $(STAMPS)/test-aioboto3 $(STAMPS)/dynalite ## AWS clients on the oldest boto3, on aiobotocore and aioboto3
-	$(VENV)/test-oldest/bin/python -m pytest -q $(OLDEST)
-	$(VENV)/test-aio/bin/python -m pytest -q tests/aio --ignore tests/aio/test_aioboto3.py
-	$(VENV)/test-aioboto3/bin/python -m pytest -q tests/aio --ignore tests/aio/test_httpx.py
+versions: $(STAMPS)/versions $(STAMPS)/dynalite ## AWS clients on the oldest boto3, on aiobotocore and aioboto3
+	$(VENV)/test-oldest/bin/python -m pytest $(TOGETHER) $(filter-out $(TIMED),$(OLDEST))
+	$(VENV)/test-oldest/bin/python -m pytest -q $(filter $(TIMED),$(OLDEST))
+	$(VENV)/test-aio/bin/python -m pytest $(TOGETHER) tests/aio --ignore tests/aio/test_aioboto3.py
+	$(VENV)/test-aioboto3/bin/python -m pytest $(TOGETHER) tests/aio --ignore tests/aio/test_httpx.py
 
 docs: $(STAMPS)/dev ## build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
@@ -103,17 +115,21 @@ $(STAMPS)/dynalite: $(BIN)/python
 	else echo 'no npm here: the tests against dynalite will be skipped' >&2; fi
 	@mkdir -p $(STAMPS) && touch $@
 
-# Sets of packages that exclude each other have environments of their own.
-$(STAMPS)/test-%: pyproject.toml $(BIN)/python
-	@echo "installing what is needed for test-$* into $(VENV)/test-$*"
-	@test -x $(VENV)/test-$*/bin/python || $(BIN)/python -m venv $(VENV)/test-$*
-	@$(VENV)/test-$*/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip
-	@$(VENV)/test-$*/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[test-$*]'
-	@mkdir -p $(STAMPS) && touch $@
+# Sets of packages that exclude each other have environments of their own, which are made side by side.
+$(STAMPS)/versions: pyproject.toml $(STAMPS)/pip
+	@jobs=; for set in oldest aio aioboto3; do \
+		echo "installing what is needed for test-$$set into $(VENV)/test-$$set"; \
+		( test -x $(VENV)/test-$$set/bin/python || $(BIN)/python -m venv --without-pip $(VENV)/test-$$set; \
+		$(PIP) $(VENV)/test-$$set/bin/python install --quiet --editable ".[test-$$set]" ) & jobs="$$jobs $$!"; \
+	done; failed=0; for job in $$jobs; do wait $$job || failed=1; done; exit $$failed
+	@touch $@
 
 # One stamp for each set of packages; made again when the list of packages changes.
-$(STAMPS)/%: pyproject.toml $(BIN)/python
+$(STAMPS)/%: pyproject.toml $(STAMPS)/pip
 	@echo "installing what is needed for $* into $(VENV)"
-	@$(PIP) --upgrade pip
-	@$(PIP) --editable '.[$*]'
+	@$(PIP) $(BIN)/python install --quiet --editable '.[$*]'
+	@touch $@
+
+$(STAMPS)/pip: $(BIN)/python
+	@$(PIP) $(BIN)/python install --quiet --upgrade pip
 	@mkdir -p $(STAMPS) && touch $@

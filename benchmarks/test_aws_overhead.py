@@ -71,8 +71,8 @@ def get_item(made: Any) -> Callable[[], object]:
     return lambda: made.get_item(TableName="table", Key={"id": {"S": "1"}})
 
 
-def measure(url: str, rounds: int = ROUNDS) -> list[tuple[float, float]]:
-    """Several medians, ratio and base, of a client under `recommended` against a bare one."""
+def measure(url: str, enough: float, rounds: int = ROUNDS) -> list[tuple[float, float]]:
+    """Medians, ratio and base, of a client under `recommended` against a bare one, until a ratio is *enough*."""
     bare, wrapped = client(url), aws.wrap(client(url))
     try:
         mine, theirs = get_item(wrapped), get_item(bare)
@@ -81,7 +81,7 @@ def measure(url: str, rounds: int = ROUNDS) -> list[tuple[float, float]]:
         found = []
         for _ in range(rounds):
             found.append(ratio(mine, theirs))
-            if found[-1][0] <= GOAL:
+            if found[-1][0] <= enough:
                 break
         return found
     finally:
@@ -92,7 +92,7 @@ def measure(url: str, rounds: int = ROUNDS) -> list[tuple[float, float]]:
 def test_overhead(record_property: Callable[[str, object], None]) -> None:
     """A wrapped `get_item` costs at most 5 % more CPU time than a bare one."""
     with Dynamo() as server:
-        found = measure(server.urls[0])
+        found = measure(server.urls[0], GOAL + NOISE)
     best, base = min(found)
     record_property("ratio", round(best, 4))
     print(", ".join(f"{one:.4f} ({each * 1e6:.0f} us bare)" for one, each in found))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .errors import Rejected, TimedOut
 from .machines.distribution import Distribution, binned
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .policies.timeout import TimeoutPart
 
 __all__ = ["Stats", "outcome"]
+
+T = TypeVar("T")
 
 _EVERY = 100_000_000
 """Nanoseconds between two times of working in."""
@@ -152,9 +154,9 @@ class Stats:
     def latency(self, now: int) -> tuple[Distribution, Distribution]:
         """How long calls took that went well, and those that failed, were poor or timed out; empty if unobserved."""
         self._pull(now)
-        return self.worked_in()
+        return self.look(Distribution.copy)
 
-    def worked_in(self) -> tuple[Distribution, Distribution]:
-        """The same without what was not worked in yet, such as since the last ``read``."""
+    def look(self, view: Callable[[Distribution], T]) -> tuple[T, T]:
+        """What *view* makes of both, under the lock; without what was not worked in yet, such as since ``read``."""
         with self._lock:
-            return self._good.copy(), self._bad.copy()
+            return view(self._good), view(self._bad)

@@ -19,7 +19,7 @@ from resilience.aws import _transport
 from resilience.clock import Clock, system
 
 KEYS = {"region_name": "eu-west-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
-PROMPT = 0.05
+PROMPT = 0.1
 """Seconds after its limit by which a call has to have ended."""
 
 

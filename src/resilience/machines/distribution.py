@@ -29,8 +29,8 @@ EDGES = bucket_edges(ALPHA)
 
 def binned(durations: Sequence[int]) -> dict[int, int]:
     """How many of the *durations* (ns) fall into each bucket."""
-    if len(durations) == 1:  # half the time
-        return {bisect_left(EDGES, durations[0]): 1}
+    if len(durations) < 2:  # half the time
+        return {bisect_left(EDGES, duration): 1 for duration in durations}
     return Counter(map(bisect_left, repeat(EDGES), durations))
 
 

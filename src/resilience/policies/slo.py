@@ -165,14 +165,14 @@ class SLO(Described):
         with self._lock:
             level = self._level
             burn = {seconds: level.burn(span, now) if level.bad else 0.0 for seconds, span in self._spans.items()}
-            alarm = any(
+            alarm = level.bad > 0 and any(
                 min(burn[long], burn[short]) > rate and self._enough(short, now) for long, short, rate in self.spans
             )
             return ServiceLevelReading(
                 objective=self.objective,
                 good=level.good,
                 bad=level.bad,
-                left=level.left(now),
+                left=level.left(now) if level.bad else 1.0,
                 burn=burn,
                 alarm=alarm,
                 shedding=self._weigh(now),

@@ -18,7 +18,7 @@ from .table import LATENCY, METRICS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ._readings import Borders, Reading
+    from ._readings import Borders, Row
     from .table import Cell, Metric
 
 __all__ = ["Page", "readable"]
@@ -55,14 +55,14 @@ class _Column:
 class _Kind:
     """Policies whose readings have the same numbers, whatever their values."""
 
-    def __init__(self, keys: list[str | int], reading: Reading, borders: Borders, labels: Mapping[str, str]) -> None:
+    def __init__(self, keys: list[str | int], row: Row, borders: Borders, labels: Mapping[str, str]) -> None:
         self.keys = keys
         self.names: list[str] = []
         self._rows: list[Values] = []
-        self._cuts: list[list[int | float]] = [[] for _ in LATENCY.cells] if reading.timed else []
+        self._cuts: list[list[int | float]] = [[] for _ in row.cuts]
         self._known: list[str] = []
         self._columns: list[_Column] = []
-        pairs = [(part, key) for part, found in reading.numbers.items() for key in found]
+        pairs = [(part, key) for part, found in row.numbers.items() for key in found]
         places = {pair: place for place, pair in enumerate(pairs)}
         picked: list[int] = []
         for metric in SCALARS:
@@ -81,12 +81,12 @@ class _Kind:
         """Begin a page."""
         self.names, self._rows, self._cuts = [], [], [[] for _ in self._cuts]
 
-    def take(self, name: str, reading: Reading, borders: Borders) -> None:
-        """A policy of this kind, and its numbers."""
-        self.names.append(name)
-        self._rows.append(self._pick([*chain.from_iterable(map(dict.values, reading.numbers.values()))]))
-        for cuts, cell in zip(self._cuts, LATENCY.cells, strict=False):
-            cuts.extend(borders.cut(getattr(reading, cell.key)))
+    def take(self, row: Row) -> None:
+        """A policy of this kind."""
+        self.names.append(row.name)
+        self._rows.append(self._pick([*chain.from_iterable(map(dict.values, row.numbers.values()))]))
+        for cuts, cut in zip(self._cuts, row.cuts, strict=True):
+            cuts += cut
 
     def write(self) -> Iterable[tuple[Metric, bytes]]:
         """The lines of each metric, of all policies taken."""
@@ -113,17 +113,17 @@ class Page:
         self._labels = dict(labels)
         self._kinds: list[_Kind] = []
 
-    def write(self, readings: Iterable[tuple[str, Reading]], *, openmetrics: bool) -> bytes:
+    def write(self, rows: Iterable[Row], *, openmetrics: bool) -> bytes:
         """The whole page; names must differ."""
         for known in self._kinds:
             known.clear()
         kind: _Kind | None = None
-        for name, reading in readings:
-            numbers = reading.numbers
+        for row in rows:
+            numbers = row.numbers
             keys: list[str | int] = [*numbers, *map(len, numbers.values()), *chain.from_iterable(numbers.values())]
             if kind is None or kind.keys != keys:
-                kind = self._kind(keys, reading)
-            kind.take(name, reading, self._borders)
+                kind = self._kind(keys, row)
+            kind.take(row)
         self._kinds = [known for known in self._kinds if known.names]
         found: dict[str, list[bytes]] = {}
         for metric, text in chain.from_iterable([known.write() for known in self._kinds]):
@@ -136,11 +136,11 @@ class Page:
             page.append(b"# EOF\n")
         return b"".join(page)
 
-    def _kind(self, keys: list[str | int], reading: Reading) -> _Kind:
+    def _kind(self, keys: list[str | int], row: Row) -> _Kind:
         for known in self._kinds:
             if known.keys == keys:
                 return known
-        kind = _Kind(keys, reading, self._borders, self._labels)
+        kind = _Kind(keys, row, self._borders, self._labels)
         self._kinds.append(kind)
         return kind
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client import Metric as Family
 
-    from ._readings import Reading
+    from ._readings import Reading, Row
     from .multiprocess import Workers
     from .table import Metric
 
@@ -89,51 +89,53 @@ class Collector:
     def text(self, *, openmetrics: bool = False) -> bytes:
         """The policies' numbers now, as a page for Prometheus; in the OpenMetrics form with its end mark."""
         with self._lock:
-            return self._page.write(self._readings(), openmetrics=openmetrics)
+            return self._page.write(self._rows(), openmetrics=openmetrics)
 
     def collect(self) -> list[Family]:
         """The same for ``prometheus_client``."""
         families = {metric.name: _family(metric, self.labels) for metric in METRICS}
         with self._lock:
-            for name, reading in self._readings():
-                self._add(families, readable(name), reading)
+            for row in self._rows():
+                self._add(families, row)
         return [family for family in families.values() if family.samples]
 
     def describe(self) -> list[Family]:
         """Every metric there may be, without samples."""
         return [_family(metric, self.labels) for metric in METRICS]
 
-    def _add(self, families: Mapping[str, Any], name: str, reading: Reading) -> None:
-        fixed = (*self.labels.values(), name)
+    def _add(self, families: Mapping[str, Any], row: Row) -> None:
+        fixed = (*self.labels.values(), readable(row.name))
         for metric in METRICS:
-            add = families[metric.name].add_metric
             for cell in metric.cells:
-                labels = (*fixed, *cell.labels)
-                if metric is LATENCY:
-                    if reading.timed:
-                        *counts, _, total = self._borders.cut(getattr(reading, cell.key))
-                        add(labels, list(zip(self._borders.words, counts, strict=True)), total)
-                elif cell.key in (found := reading.numbers.get(cell.part, {})):
-                    add(labels, found[cell.key])
+                value = row.numbers.get(cell.part, {}).get(cell.key)
+                if value is not None and metric is not LATENCY:
+                    families[metric.name].add_metric((*fixed, *cell.labels), value)
+        for cell, (*counts, _, total) in zip(LATENCY.cells, row.cuts, strict=False):
+            buckets = list(zip(self._borders.words, counts, strict=True))
+            families[LATENCY.name].add_metric((*fixed, *cell.labels), buckets, total)
 
-    def _readings(self) -> Iterator[tuple[str, Reading]]:
-        """Each policy's, up to the limit."""
-        all_of_them: Iterable[tuple[str, Reading]] = chain.from_iterable(self._sources)
-        if len(self._sources) > 1:
-            all_of_them = merged(all_of_them).items()
+    def _rows(self) -> Iterator[Row]:
+        """Each policy, up to the limit."""
         seen, left_out = set(), 0
-        for name, reading in all_of_them:
-            if name not in self._shown:
+        for row in self._all_rows():
+            if row.name not in self._shown:
                 if len(self._shown) >= self.max_policies:
                     left_out += 1
                     continue
-                self._shown.add(name)
-            seen.add(name)
-            yield name, reading
+                self._shown.add(row.name)
+            seen.add(row.name)
+            yield row
         self._shown = seen
         if left_out and not self.left_out:
             log.warning("%d policies are more than max_policies (%d): not shown", left_out, self.max_policies)
         self.left_out = left_out
+
+    def _all_rows(self) -> Iterable[Row]:
+        first = self._sources[0]
+        if len(self._sources) == 1 and isinstance(first, Taker):
+            return first.rows(self._borders)
+        readings = merged(chain.from_iterable(self._sources))
+        return (self._borders.row(name, reading) for name, reading in readings.items())
 
 
 def _source(policies: Any) -> Iterable[tuple[str, Reading]]:

@@ -7,6 +7,7 @@ unless somebody looks; a thousand policies are read in some tens of milliseconds
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import add
 from typing import TYPE_CHECKING, cast
 
 from ..machines.circuit_types import State
@@ -27,7 +28,9 @@ Numbers = dict[str, dict[str, "int | float"]]
 
 SHARES = (0.5, 0.9, 0.99)
 _QUANTILES = tuple(f"quantile.{share:g}" for share in SHARES)
-_STATES = {state: (f"is.{state}", f"seconds.{state}") for state in State}
+_IS = {state: f"is.{state}" for state in State}
+_NOWHERE = dict.fromkeys(_IS.values(), 0)
+_SPENT = tuple(f"seconds.{state}" for state in State)
 
 
 def numbers(policy: Policy) -> Numbers:
@@ -39,7 +42,7 @@ def numbers(policy: Policy) -> Numbers:
         copies = part.copies if isinstance(part, PercentileTimeout) else []  # first: gone ones are added to its counts
         found[kind] = mine = dict(part.counters)
         if kind == "breaker":
-            _circuits(part, mine)
+            mine |= _circuits(part)
         elif kind == "timeout":
             _timeout(part, mine, copies)
         elif kind == "bulkhead" and isinstance(limit := getattr(part, "limit", None), int):
@@ -96,16 +99,16 @@ def _learned(part: PercentileTimeout, found: dict[str, int | float], copies: lis
             found[name] = max(found.get(name, 0), seconds)
 
 
-def _circuits(part: Part, found: dict[str, int | float]) -> None:
+def _circuits(part: Part) -> dict[str, int | float]:
     """How many are in each state, and how long all were."""
-    circuits = [cast("CircuitBreaker", part)]
-    if isinstance(part, PerKey):
-        with part._lock:
-            circuits = list(part._parts.values())
-            found.update({_STATES[state][1]: seconds for state, seconds in part._spent.items()})
+    if not isinstance(part, PerKey):
+        circuit = cast("CircuitBreaker", part)
+        return {**_NOWHERE, _IS[circuit.state]: 1, **dict(zip(_SPENT, circuit.time_in().values(), strict=True))}
+    with part._lock:
+        circuits = list(part._parts.values())
+        spent = list(part._spent.values())
+    found: dict[str, int | float] = dict(_NOWHERE)
     for circuit in circuits:
-        state = circuit.state
-        for other, seconds in circuit.time_in().items():
-            there, spent = _STATES[other]
-            found[there] = found.get(there, 0) + (other is state)
-            found[spent] = found.get(spent, 0) + seconds
+        found[_IS[circuit.state]] += 1
+        spent = list(map(add, spent, circuit.time_in().values()))
+    return {**found, **dict(zip(_SPENT, spent, strict=True))}
