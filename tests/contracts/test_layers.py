@@ -51,7 +51,7 @@ LAYERS: dict[str, set[str]] = {
         "_story", "aws", "backoff", "clock", "errors", "events", "machines", "policies", "policy",
     },
     "telemetry": {
-        "_checks", "_fast", "_hooks", "_listen", "_registry", "_stats", "clock", "errors", "events", "machines",
+        "_checks", "_fast", "_hooks", "_listen", "_plan", "_registry", "_stats", "clock", "errors", "events", "machines",
         "policies", "telemetry",
     },
     "dashboard": {

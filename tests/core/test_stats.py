@@ -390,8 +390,14 @@ def learned(policies: int, *, observed: bool, mixed: bool) -> tuple[int, float, 
 @pytest.mark.parametrize("mixed", [False, True], ids=["decorated", "mixed"])
 @pytest.mark.parametrize("policies", [1, 3])
 def test_a_timeout_learns_each_duration_once(policies: int, mixed: bool) -> None:
-    """From policies that keep durations as from those that do not, whoever reads or calls in between."""
-    assert learned(policies, observed=True, mixed=mixed) == learned(policies, observed=False, mixed=mixed)
+    """From policies that keep durations as from those that do not, whoever reads or calls in between.
+
+    What is read off may differ by a bucket or two: samples reach it in another order, and so end in other slices.
+    """
+    samples, *found = learned(policies, observed=True, mixed=mixed)
+    known, *expected = learned(policies, observed=False, mixed=mixed)
+    assert samples == known == 900
+    assert found == pytest.approx(expected, rel=0.05)
 
 
 def test_a_timeout_lets_a_policy_go() -> None:

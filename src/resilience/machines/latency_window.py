@@ -13,13 +13,13 @@ import math
 import struct
 from collections import Counter
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .learned import read_slices
 from .sketch import bucket_edges, rank_of
 from .survival import product_limit
-from .tally import added, counts_of, grouped, packed, spread_out, unpacked, without
+from .tally import added, counts_of, grouped, packed, spread_out, unpacked, up_to_each, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,9 +112,8 @@ class LatencyWindow:
         return counts_of(self._done), counts_of(self._cut)
 
     def ascending(self) -> tuple[Sequence[int], list[int]]:
-        """The buckets of the answers in order, and how many answers there are up to each."""
-        done = counts_of(self._done)  # ascending
-        return list(done), list(accumulate(done.values()))
+        """Buckets from the lowest answer on, or lower, without a gap; and how many answers there are up to each."""
+        return up_to_each(self._done)
 
     def add(self, answered: Mapping[int, int], timeouts: Mapping[int, int], lost: int, now: int) -> None:
         """Count samples at the point in time *now*; none may come before an earlier one."""

@@ -22,7 +22,18 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Group", "Tally", "added", "counts_of", "grouped", "packed", "spread_out", "unpacked", "without"]
+__all__ = [
+    "Group",
+    "Tally",
+    "added",
+    "counts_of",
+    "grouped",
+    "packed",
+    "spread_out",
+    "unpacked",
+    "up_to_each",
+    "without",
+]
 
 Tally: TypeAlias = "array[int]"
 """Where it begins, in steps of 16 buckets, so that this fits into a cell; and a count for each bucket from there on.
@@ -82,6 +93,14 @@ def counts_of(tally: Tally | None) -> dict[int, int]:
     cells = tally.tolist()
     cells[0] = 0  # where it begins is no count
     return dict(compress(enumerate(cells, (tally[0] << _STEP) - 1), cells))
+
+
+def up_to_each(tally: Tally | None) -> tuple[range, list[int]]:
+    """All its buckets in ascending order, and the sum of the counts up to each."""
+    if tally is None:
+        return range(0), []
+    first = tally[0] << _STEP
+    return range(first, first + len(tally) - 1), list(accumulate(tally[1:]))
 
 
 def _reaching(tally: Tally | None, low: int, high: int, most: int) -> Tally:

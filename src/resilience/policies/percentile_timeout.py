@@ -206,6 +206,8 @@ class PercentileTimeout(WarmStart, TimeoutPart):
     @property
     def copies(self) -> list[PercentileTimeout]:
         """Those that work in its place. What the ones that are gone had counted is counted here."""
+        if not self._copies:
+            return []
         with self._lock:
             found = [(known[0](), known) for known in self._copies]
             self._copies = [known for copy, known in found if copy is not None]

@@ -173,6 +173,8 @@ class TimeoutPart(Part):
     @property
     def abandoned(self) -> int:
         """How many abandoned calls are still running."""
+        if not self._abandoned:
+            return 0
         with self._lock:
             self._abandoned = tuple(job for job in self._abandoned if not job.done.is_set())
             return len(self._abandoned)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -21,7 +20,7 @@ from .reading import Numbers, numbers
 from .table import LATENCY, METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .._registry import Registry
     from ..policy import Policy
@@ -57,8 +56,8 @@ class Row(NamedTuple):
     Attributes:
         name: of the policy.
         numbers: as of `Reading`.
-        cuts: of the calls that went well, and of those that did not, how many took at most as long as each border; how
-            many there are; and their sum in seconds. Empty if how long its calls take is not kept at all.
+        cuts: what `Borders.cut` makes of the calls that went well, and of those that did not. Empty if how long its
+            calls take is not kept at all.
     """
 
     name: str
@@ -158,6 +157,7 @@ class Borders:
         if not borders or any(a >= b for a, b in pairwise(borders)):
             raise ConfigError(f"buckets must be ascending, and at least one, not {seconds!r}")
         self.words = (*map(repr, self.seconds), "+Inf")
+        self._nothing: list[int | float] = [0] * len(self.words) + [0, 0.0]
         # Where each bucket of a distribution goes, also the last one, which is above all edges.
         self._place = [bisect_left(borders, edge) for edge in EDGES] + [len(borders)]
 
@@ -171,6 +171,8 @@ class Borders:
 
         The first is what `Distribution.below` says, in a third of the time.
         """
+        if not distribution.count:
+            return self._nothing
         counts = [0] * len(self.words)
         place = self._place
         for bucket, n in distribution.counts.items():

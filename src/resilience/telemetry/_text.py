@@ -86,7 +86,7 @@ class _Kind:
         self.names.append(row.name)
         self._rows.append(self._pick([*chain.from_iterable(map(dict.values, row.numbers.values()))]))
         for cuts, cut in zip(self._cuts, row.cuts, strict=True):
-            cuts += cut
+            cuts.extend(cut)
 
     def write(self) -> Iterable[tuple[Metric, bytes]]:
         """The lines of each metric, of all policies taken."""

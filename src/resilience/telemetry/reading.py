@@ -10,6 +10,7 @@ from functools import lru_cache
 from operator import add
 from typing import TYPE_CHECKING, cast
 
+from .._plan import PARTS
 from ..machines.circuit_types import State
 from ..policies.per_key import PerKey
 from ..policies.percentile_timeout import PercentileTimeout
@@ -38,11 +39,14 @@ def numbers(policy: Policy) -> Numbers:
     plan = policy._plan
     now = plan.clock.monotonic_ns()
     found: Numbers = {"": plan.stats.read(now)}
-    for kind, part in policy.parts.items():
+    for kind in PARTS:
+        part = getattr(plan, kind)
+        if part is None:
+            continue
         copies = part.copies if isinstance(part, PercentileTimeout) else []  # first: gone ones are added to its counts
-        found[kind] = mine = dict(part.counters)
+        found[kind] = mine = part.counters
         if kind == "breaker":
-            mine |= _circuits(part)
+            _circuits(part, mine)
         elif kind == "timeout":
             _timeout(part, mine, copies)
         elif kind == "bulkhead" and isinstance(limit := getattr(part, "limit", None), int):
@@ -58,14 +62,16 @@ def latency(policy: Policy) -> tuple[Distribution, Distribution]:
 
 
 def _objective(slo: SLO, now: int) -> dict[str, int | float]:
-    """How the objective is kept; the calls so far have been counted before."""
-    level = slo.reading(now)
-    found = {
-        "objective": level.objective, "good": level.good, "bad": level.bad, "left": level.left,
-        "shedding": int(level.shedding),
-    }  # fmt: skip
-    for span, rate in level.burn.items():
-        found[_burn(span)] = rate
+    """How the objective is kept; the calls so far have been counted before. As `SLO.reading`, in half the time."""
+    with slo._lock:
+        level, shedding = slo._level, slo._weigh(now)
+        good, bad = level.good, level.bad
+        found = {
+            "objective": slo.objective, "good": good, "bad": bad, "left": level.left(now) if bad else 1.0,
+            "shedding": int(shedding),
+        }  # fmt: skip
+        for seconds, span in slo._spans.items():
+            found[_burn(seconds)] = level.burn(span, now) if bad else 0.0
     return found
 
 
@@ -99,16 +105,18 @@ def _learned(part: PercentileTimeout, found: dict[str, int | float], copies: lis
             found[name] = max(found.get(name, 0), seconds)
 
 
-def _circuits(part: Part) -> dict[str, int | float]:
+def _circuits(part: Part, found: dict[str, int | float]) -> None:
     """How many are in each state, and how long all were."""
+    found.update(_NOWHERE)
     if not isinstance(part, PerKey):
         circuit = cast("CircuitBreaker", part)
-        return {**_NOWHERE, _IS[circuit.state]: 1, **dict(zip(_SPENT, circuit.time_in().values(), strict=True))}
+        found[_IS[circuit.state]] = 1
+        found.update(zip(_SPENT, circuit.time_in().values(), strict=True))
+        return
     with part._lock:
         circuits = list(part._parts.values())
         spent = list(part._spent.values())
-    found: dict[str, int | float] = dict(_NOWHERE)
     for circuit in circuits:
         found[_IS[circuit.state]] += 1
         spent = list(map(add, spent, circuit.time_in().values()))
-    return {**found, **dict(zip(_SPENT, spent, strict=True))}
+    found.update(zip(_SPENT, spent, strict=True))
