@@ -51,8 +51,8 @@ LAYERS: dict[str, set[str]] = {
         "_story", "aws", "backoff", "clock", "errors", "events", "machines", "policies", "policy",
     },
     "telemetry": {
-        "_checks", "_fast", "_hooks", "_listen", "_plan", "_registry", "_stats", "clock", "errors", "events", "machines",
-        "policies", "telemetry",
+        "_checks", "_fast", "_hooks", "_listen", "_plan", "_registry", "_stats", "clock", "errors", "events",
+        "machines", "policies", "telemetry",
     },
     "dashboard": {
         "__version__", "_checks", "_hooks", "_listen", "_part", "_registry", "backoff", "clock", "dashboard", "errors",
