@@ -20,7 +20,7 @@ TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py transport_faults
 # are other processes. Other tests cover the same lines.
 BARE := $(addprefix tests/machines/test_,adaptive_rate.py circuit_figures.py circuit_model.py circuit_search.py \
 	estimator_accuracy.py estimator_regimes.py lane_exact.py) $(addsuffix /test_agreement.py,tests/contracts tests/core) \
-	tests/aws/test_outage.py $(addprefix tests/dashboard/test_browser,.py _looks.py) \
+	tests/aws/test_outage.py tests/core/test_learned_by_others.py $(addprefix tests/dashboard/test_browser,.py _looks.py) \
 	$(addprefix tests/telemetry/test_,alert_fires.py prometheus_server.py)
 
 # All others in as many processes as there are processors; a file stays in one, as its fixtures may be servers.

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import resilience
+from resilience._listen import LISTENERS
 from resilience.testing import VirtualClock, virtual_clock
 
 ROOT = Path(__file__).parents[2]
@@ -61,13 +62,16 @@ def test_the_code_of_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) ->
     with virtual_clock() as clock, warnings.catch_warnings():
         warnings.simplefilter("error")
         monkeypatch.setattr(asyncio, "run", clock.run)  # pages call it as their readers would
-        for line, marks, code in blocks(page, "python"):
-            if "no-run" in marks:
-                compile(code, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            else:
-                run_block(page, line, code, space, clock)
-        for name in list(resilience.registry):
-            resilience.registry.remove(name)
+        try:
+            for line, marks, code in blocks(page, "python"):
+                if "no-run" in marks:
+                    compile(code, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                else:
+                    run_block(page, line, code, space, clock)
+        finally:
+            for name in list(resilience.registry):
+                resilience.registry.remove(name)
+            LISTENERS.clear()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -63,14 +63,17 @@ def test_no_job_is_lost_to_a_worker_that_is_about_to_end(pool: _workers._Pool) -
     assert pool.started <= 60
 
 
-def test_a_worker_that_tires_with_a_job_on_its_way_waits_for_it(pool: _workers._Pool) -> None:
+def test_a_worker_that_tires_with_a_job_on_its_way_waits_for_it(
+    pool: _workers._Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was taken from the idle ones, so a job will come, however late."""
+    monkeypatch.setattr(_workers, "IDLE_SECONDS", 0.3)  # long enough to be seen idle on a busy machine
     first = _workers.start(lambda: None)
     assert first.done.wait(10.0)
     until(lambda: bool(pool.idle))
     with pool.lock:
         inbox = pool.idle.pop()  # as submit() does before it hands the job over
-    threading.Event().wait(0.02)
+    threading.Event().wait(0.35)
     late = _workers.Job(lambda: "late")
     inbox.put(late)
     assert late.done.wait(10.0)

@@ -23,8 +23,8 @@ _PLAIN = re.compile(r"(?!(?:true|false|yes|no|on|off|null|y|n)$)[A-Za-z]\w*", re
 _LINES = re.compile(r"[!-~][ -~]*\n[ -~\n]*[!-~]")
 
 
-def dump(node: Node) -> str:
-    """*node* as YAML, with a final line break. Strings of several lines become blocks."""
+def dump(node: Mapping[str, Node]) -> str:
+    """A mapping as YAML, with a final line break. Strings of several lines become blocks."""
     return "\n".join(_lines(node)) + "\n"
 
 
