@@ -143,6 +143,9 @@ LIMITS: dict[str, tuple[Callable[[], float], float]] = {
 REFERENCE = 115.0
 """What the hand-written wrapper takes on the machine the limits were set on, ns; a slower one gets more."""
 
+NOISE = 1.25
+"""Absolute times are compared across machines, so what fails a test is a quarter above its limit."""
+
 
 @pytest.mark.parametrize("what", LIMITS)
 def test_limit(what: str, record_property: Callable[[str, object], None]) -> None:
@@ -151,9 +154,9 @@ def test_limit(what: str, record_property: Callable[[str, object], None]) -> Non
     for _ in range(10):
         slower = max(1.0, _timed(lambda: wrapped(1), CALLS) / REFERENCE)
         found = measure() / slower
-        if found <= most:
+        if found <= most * NOISE:
             break
         time.sleep(1.0)
     record_property("ns", round(found, 1))
     print(f"{what}: {found:.0f} ns, at most {most:.0f} (machine slower by {slower:.2f})")
-    assert found <= most, f"{what}: {found:.0f} ns, at most {most:.0f}"
+    assert found <= most * NOISE, f"{what}: {found:.0f} ns, at most {most:.0f}"
