@@ -14,7 +14,7 @@ OLDEST := $(addprefix tests/aws/test_,botocore.py wrap.py calls.py ways.py elsew
 	transport.py transport_bodies.py transport_faults.py transport_proxies.py transport_wire.py faults.py faults_bodies.py)
 
 # What promises tenths of a second in fifty threads runs alone, and not under coverage, which doubles all times.
-TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py transport_faults.py) tests/dashboard/test_speed.py
+TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py transport_bodies.py transport_faults.py) tests/dashboard/test_speed.py
 
 # Much arithmetic, which coverage makes three times as long; an outage that is measured; a browser, and Prometheus, which
 # are other processes. Other tests cover the same lines.

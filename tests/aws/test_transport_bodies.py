@@ -119,7 +119,7 @@ def test_stall_is_not_the_next_users() -> None:
     with Server(dribbling(2)) as server, client(server.url, "s3") as s3:
         for given in (None, limit(5)):
             body = streamed(5, s3)
-            hand_over(body._raw_stream, limit=given, stall=0.1)
+            hand_over(body._raw_stream, limit=given, stall=1.0)
             assert body.read() == b"xx"
             hand_over(body._raw_stream, limit=limit(0), stall=0.0001)  # read to its end: not its connection any more
             assert s3.get_object(Bucket="b", Key="k")["Body"].read() == b"xx"
