@@ -96,10 +96,10 @@ venv-package:
 	echo "installing python$$version-venv"; \
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python$$version-venv >/dev/null
 
-# Real programs that tests run: Prometheus with promtool, a browser and its driver.
-SERVERS := prometheus chromium chromium-driver
+# Real programs that tests run: Prometheus with promtool, a browser and its driver, Redis.
+SERVERS := prometheus chromium chromium-driver redis-server
 $(STAMPS)/servers: $(BIN)/python
-	@missing=''; for p in prometheus promtool chromium chromedriver; do command -v $$p >/dev/null || missing=yes; done; \
+	@missing=''; for p in prometheus promtool chromium chromedriver redis-server; do command -v $$p >/dev/null || missing=yes; done; \
 	if test -n "$$missing" && command -v apt-get >/dev/null; then \
 		sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
 		echo 'installing $(SERVERS)'; \

@@ -17,6 +17,7 @@ COMMANDS = {
     "grafana": ("telemetry.command", "print a Grafana dashboard"),
     "metrics": ("telemetry.command", "print the list of all metrics"),
     "rules": ("telemetry.command", "print Prometheus rules: alerts, and what they rest on"),
+    "state": ("stores.command", "look at limiters and breakers that processes share, and steer them"),
     "tune": ("tune.run", "find a timeout from recorded latencies"),
 }
 """Where each command is, and what it is for. A command is imported when it is called for."""

@@ -40,6 +40,7 @@ __all__ = ["build", "build_plain", "detour"]
 # The margin: a line stands where all its capital letters hold and none of its small ones do.
 #   N calls are counted    B breaker    S it watches for slow calls    L limiter    A timeout, handed over as argument
 #   T its duration is kept D a budget is to be fed    C the clock is read before the call    E and after it
+#   H its state is shared with other processes, and told them now and then
 #   X a deadline, to be seen by the code below
 #   G the function takes any arguments
 # With W, ASYNC and AWAIT are the keywords; without, they are nothing. The other words in capitals come from the
@@ -58,6 +59,8 @@ b    |    permit = 0
 C    |    now = clock.monotonic_ns
 C    |    began = now()
 c    |    began = None
+H    |    if began >= shared.due:
+H    |        return AWAIT rest(ARGS, KWARGS)
 L    |    # Lane.take(1, began), written out
 L    |    hold_lane()
 L    |    try:
@@ -199,7 +202,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         not set(policy.parts) <= _SHORT
         or (retry is not None and (type(retry) is not Retry or retry.on_result is not None))
         or (breaker is not None and (type(breaker) is not CircuitBreaker or not breaker.plain))
-        or (limiter is not None and type(limiter) is not TokenBucket)
+        or (limiter is not None and (type(limiter) is not TokenBucket or limiter.store is not None))
         or (timeout is not None and not isinstance(timeout, TimeoutPart))  # one for each key
         or (timeout is not None and (timeout.shadow or is_async or timeout.mode != "argument"))
         or (deadline is not None and (deadline.shadow or is_async))
@@ -223,6 +226,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
         "N": not policy.alone,
         "B": breaker is not None,
         "S": slow_ns is not None,
+        "H": breaker is not None and breaker.shared is not None,
         "L": limiter is not None,
         "A": argument is not None,
         "T": record is not None,
@@ -291,6 +295,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
             "free_circuit": breaker._lock.release,
             "slow_ns": slow_ns,
             "slow": slow,
+            "shared": breaker.shared,
         }
     if isinstance(limiter, TokenBucket):
         space |= {
@@ -299,7 +304,7 @@ def build(policy: Policy, fn: Callable[..., Any], *, is_async: bool) -> Callable
             "free_lane": limiter._lock.release,
         }
     if budget is not None:
-        space |= {"bucket": budget._machine, "deposit": budget.deposit}
+        space |= {"bucket": budget._shared or budget._machine, "deposit": budget.deposit}
     signature = _signature(fn, argument)
     if signature is None:
         flags["G"] = True

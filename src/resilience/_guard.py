@@ -157,7 +157,10 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        return self._leave(error)
+        again = self._leave(error)
+        if self._ticket is not None and self._ticket.shared is not None:
+            drive(self._ticket.shared.report(Blocking(self._plan.clock), error))
+        return again
 
     async def __aenter__(self) -> Self:
         await self._enter(Asyncio(self._plan.clock))
@@ -180,15 +183,21 @@ class Attempt:
     ) -> bool:
         cut, limit = self._cut, self._limit
         if cut is None or limit is None:
-            return self._leave(error)
+            return await self._aleave(error)
         try:
             await cut.__aexit__(kind, error, traceback)
         except TimeoutError as expired:  # the cancellation was ours
             late = limit.error(limit.clock.monotonic_ns())
-            if self._leave(late):
+            if await self._aleave(late):
                 return True
             raise late from expired
-        return self._leave(error)
+        return await self._aleave(error)
+
+    async def _aleave(self, error: BaseException | None) -> bool:
+        again = self._leave(error)
+        if self._ticket is not None and self._ticket.shared is not None:
+            await self._ticket.shared.report(Asyncio(self._plan.clock), error)
+        return again
 
 
 class Attempts:

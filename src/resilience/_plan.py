@@ -35,7 +35,7 @@ PARTS = ("fallback", "deadline", "retry", "hedge", "breaker", "limiter", "bulkhe
 class Plan:
     """The parts in force, ready for the story. Immutable."""
 
-    __slots__ = (*PARTS, "_earning", "budget", "clock", "stats", "who")
+    __slots__ = (*PARTS, "_earning", "budget", "clock", "remote", "stats", "who")
 
     def __init__(
         self,
@@ -64,6 +64,8 @@ class Plan:
         self.bulkhead = bulkhead
         self.timeout = timeout
         retries = None if retry is None else retry._budget
+        self.remote = None if retries is None else retries._shared
+        """The retry's budget, if it is kept in a store; to be reached before a retry is decided on."""
         self.budget = retries
         if hedge is not None and (retries is None or hedge.budget != "own"):
             self.budget = hedge._budget  # one that was given goes before the retry's

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._scope import Limit
     from .clock import Clock
     from .policies.timeout import TimeoutPart
+    from .stores.protocol import Numbers, Store, Transition
 
 __all__ = ["Asyncio", "Blocking", "Call", "Runtime", "Waiter", "drive"]
 
@@ -87,6 +88,9 @@ class Runtime(Protocol):
 
     async def result(self, value: Any) -> Any:
         """What a function of the user's returned, awaited if this world can."""
+
+    async def exchange(self, store: Store, key: str, transition: Transition, arguments: Numbers) -> Numbers:
+        """One step of shared state, see `resilience.stores.Store.exchange`."""
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -203,6 +207,9 @@ class Blocking:
 
     async def result(self, value: Any) -> Any:
         return value
+
+    async def exchange(self, store: Store, key: str, transition: Transition, arguments: Numbers) -> Numbers:
+        return store.exchange(key, transition, arguments)
 
 
 def _less(left: float, given: object) -> float:
@@ -337,3 +344,6 @@ class Asyncio:
 
     async def result(self, value: Any) -> Any:
         return await value if hasattr(value, "__await__") else value
+
+    async def exchange(self, store: Store, key: str, transition: Transition, arguments: Numbers) -> Numbers:
+        return await store.aexchange(key, transition, arguments)

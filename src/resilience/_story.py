@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .machines.circuit import Permit
     from .policies._line import Line
     from .policies._lingering import Watch
+    from .policies._shared_circuit import SharedCircuit
     from .policies.bulkhead import Bulkhead
     from .policies.circuit_breaker import CircuitBreaker
     from .policies.timeout import TimeoutPart
@@ -82,6 +83,8 @@ async def _repeat(
             token = SCOPE.set(Scope(limit, number, retrying, outer.overrides))
         try:
             if failed is not None:
+                if plan.breaker is not None:
+                    await plan.breaker.of(call).report(runtime)
                 raise Boxed(failed) if isinstance(failed, StopIteration) else failed
             if limit is not None and now() >= limit.at:
                 raise limit.error(now())
@@ -90,6 +93,8 @@ async def _repeat(
         except Exception as error:
             failed = None
             cut += isinstance(error, TimeoutError)  # ours, or that of a client which was handed the time
+            if plan.remote is not None and series is not None and series.wants(unboxed(error)):
+                await plan.remote.reach(runtime)
             delay = None if series is None else series.after_error(unboxed(error), now())
             if delay is None:
                 plan.gave_up(limit, now())
@@ -157,8 +162,12 @@ async def _once(plan: Plan, runtime: Runtime, call: Call, limit: Limit | None, c
                 SCOPE.reset(token)
     except BaseException as error:
         ticket.fail(error)
+        if ticket.shared is not None:
+            await ticket.shared.report(runtime, error)
         raise
     ticket.succeed(result)
+    if ticket.shared is not None:
+        await ticket.shared.report(runtime)
     return result
 
 
@@ -167,7 +176,7 @@ class Ticket:
 
     __slots__ = (
         "_began", "_breaker", "_bulkhead", "_limit", "_limiter", "_now", "_permit", "_plan", "_watched", "number",
-        "timeout",
+        "shared", "timeout",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, number: int | None = None) -> None:
@@ -182,6 +191,7 @@ class Ticket:
         self._limit: Limit | None = None
         self._watched = False
         self.timeout: TimeoutPart | None = None
+        self.shared: SharedCircuit | None = None
 
     @classmethod
     def resumed(cls, plan: Plan, permit: Permit | None, began: int | None, limit: Limit | None) -> Ticket:
@@ -317,16 +327,20 @@ async def enter(
     try:
         if plan.timeout is not None:
             ticket.timeout = plan.timeout.of(call)
-        breaker = None
+        breaker, waited = None, False
         if plan.breaker is not None:
             breaker = plan.breaker.of(call)
-            ticket._permit = breaker.admit(who, ticket._now())
+            ticket.shared = shared = breaker.shared
+            if shared is not None and ticket._now() >= shared.due:
+                ticket._permit = await shared.enter(runtime)
+                waited = True
+            if ticket._permit is None:
+                ticket._permit = breaker.admit(who, ticket._now())
             ticket._breaker = breaker
-        waited = False
         if plan.limiter is not None:
             limiter = plan.limiter.of(call)
             if not limiter.try_acquire():
-                waited = await limiter.enter(runtime, who, limit)
+                waited = await limiter.enter(runtime, who, limit) or waited
             if limiter.learns:
                 ticket._limiter = limiter
         if plan.bulkhead is not None:

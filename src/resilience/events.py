@@ -33,6 +33,8 @@ __all__ = [
     "Hedged",
     "RateRevised",
     "Retrying",
+    "StoreDegraded",
+    "StoreRecovered",
     "TimeoutRevised",
     "Waited",
     "brief",
@@ -297,8 +299,32 @@ class BudgetBurning(Event):
     words: ClassVar[str] = "{policy}: the error budget burns at {burn:.3g} times its rate; shedding: {shedding}"
 
 
+@dataclass(frozen=True, slots=True)
+class StoreDegraded(Event):
+    """A store of shared state fails, and is no longer asked but now and then; ``policy`` is the store's name.
+
+    Attributes:
+        error: the last of its failures.
+    """
+
+    error: BaseException
+    words: ClassVar[str] = "{policy}: the store of shared state is down ({error}); local policies decide"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered(Event):
+    """A store of shared state answers again; ``policy`` is the store's name.
+
+    Attributes:
+        seconds: how long it was taken to be down.
+    """
+
+    seconds: float
+    words: ClassVar[str] = "{policy}: the store of shared state is back after {seconds:.3g} s"
+
+
 KINDS: tuple[type[Event], ...] = (
     AttemptFailed, AttemptTimedOut, AttemptRejected, Retrying, GaveUp, BudgetExhausted, CircuitChanged, Waited, Hedged,
-    HedgeWon, FellBack, TimeoutRevised, RateRevised, BudgetBurning,
+    HedgeWon, FellBack, TimeoutRevised, RateRevised, BudgetBurning, StoreDegraded, StoreRecovered,
 )  # fmt: skip
 """All kinds of events there are."""

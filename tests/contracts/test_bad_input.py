@@ -13,6 +13,7 @@ import pytest
 
 import resilience as rs
 from resilience import aws
+from resilience.stores import MemoryStore
 
 NOT_NUMBERS: list[Any] = ["1", None, [], object(), True, False, 1j]
 BAD: dict[str, list[Any]] = {
@@ -36,6 +37,7 @@ BAD: dict[str, list[Any]] = {
     "jitter": [1, "", "half", True, None],
     "clock": [1, "x", object(), True],
     "rng": [1, "x", object(), True],
+    "store": [1, "redis://localhost", object(), True],
     "budget": [1, "x", object(), True],
     "backoff": [True, "x", b"x", object(), math.nan, math.inf, -1, [-1], [math.nan], ["x"], iter([1.0])],
     "between": [1, "ab", (1,), (1, 2, 3), (2, 1), (0, 1), (1, math.inf), ("a", "b"), (True, 2)],
@@ -54,6 +56,7 @@ ROWS: dict[type, dict[str, str]] = {
     rs.Exponential: {"base": "seconds", "factor": "at least 1", "cap": "seconds", "jitter": "jitter"},
     rs.RetryBudget: {
         "capacity": "at least 1", "per_success": "ratio or 0", "floor": "seconds or None", "clock": "clock or None",
+        "store": "store or None", "key": "text or None",
     },
     rs.Retry: {
         "on": "errors", "attempts": "count or None", "elapsed": "seconds or None", "backoff": "backoff",
@@ -82,10 +85,12 @@ ROWS: dict[type, dict[str, str]] = {
         "ignore": "errors or None",
         "on_result": "function or None", "on_change": "function or None", "rng": "rng or None", "name": "text or None",
         "shadow": "flag", "clock": "clock or None",
+        "store": "store or None", "key": "text or None", "sync_every": "seconds",
     },
     rs.TokenBucket: {
         "rate": "positive", "per": "seconds", "burst": "count", "max_wait": "seconds, 0 or inf", "name": "text or None",
-        "shadow": "flag", "clock": "clock or None",
+        "shadow": "flag", "clock": "clock or None", "store": "store or None", "key": "text or None",
+        "lease": "seconds or 0", "on_store_failure": "mode",
     },
     rs.AdaptiveTokenBucket: {
         "rate": "positive or None", "rule": "mode", "throttled": "errors", "minimum": "positive",
@@ -96,6 +101,7 @@ ROWS: dict[type, dict[str, str]] = {
     rs.KeyedTokenBucket: {
         "rate": "positive", "per": "seconds", "burst": "count", "key": "function or None", "max_keys": "count",
         "max_wait": "seconds, 0 or inf", "name": "text or None", "shadow": "flag", "clock": "clock or None",
+        "store": "store or None", "lease": "seconds or 0", "on_store_failure": "mode",
     },
     rs.Bulkhead: {
         "limit": "count", "queue": "count or 0", "max_wait": "seconds or inf", "name": "text or None", "shadow": "flag",
@@ -189,6 +195,18 @@ def test_every_public_class_that_is_configured_has_rows() -> None:
         (lambda: rs.CircuitBreaker(window_calls=5, window_seconds=5), "exclude"),
         (lambda: rs.CircuitBreaker(window_calls=5, minimum=6), "minimum"),
         (lambda: rs.CircuitBreaker(open_for=5, max_open=1), "max_open"),
+        (lambda: rs.CircuitBreaker(store=MemoryStore()), "key= or name="),
+        (lambda: rs.CircuitBreaker(key="a"), "there is none"),
+        (lambda: rs.CircuitBreaker(window_calls=50, store=MemoryStore(), key="a"), "window_calls cannot be shared"),
+        (lambda: rs.CircuitBreaker(probe_timeout=4e7, store=MemoryStore(), key="a"), "366 days"),
+        (lambda: rs.TokenBucket(1, store=MemoryStore()), "key= or name="),
+        (lambda: rs.TokenBucket(1, key="a"), "there is none"),
+        (lambda: rs.TokenBucket(1, lease=61), "lease"),
+        (lambda: rs.TokenBucket(1 / 3, burst=1000, store=MemoryStore(), key="a"), "fewer digits"),
+        (lambda: rs.TokenBucket(1, store=MemoryStore(), key="a").set_rate(2), "shared"),
+        (lambda: rs.RetryBudget(store=MemoryStore()), "key="),
+        (lambda: rs.RetryBudget(2.5, store=MemoryStore(), key="a"), "whole number"),
+        (lambda: rs.RetryBudget(floor=1 / 3, store=MemoryStore(), key="a"), "fewer digits"),
         (rs.Fallback, "value="),
         (lambda: rs.Fallback(1), "functions"),  # type: ignore[arg-type]
         (lambda: rs.PercentileTimeout(0.9, between=(1, 2), initial=3), "initial"),

@@ -32,9 +32,10 @@ LAYERS: dict[str, set[str]] = {
     "_runtime": {"_attend", "_workers", "errors"},
     "_part": {"_checks", "clock", "errors"},
     "policies": {
-        "_checks", "_hooks", "_listen", "_part", "_retry_after", "_runtime", "_scope", "backoff", "clock", "errors",
-        "events", "machines", "policies",
+        "_checks", "_hooks", "_listen", "_part", "_retry_after", "_runtime", "_scope", "_workers", "backoff", "clock",
+        "errors", "events", "machines", "policies", "stores",
     },
+    "stores": {"_checks", "_hooks", "_listen", "_workers", "clock", "errors", "events", "machines", "stores"},
     "_plan": {"_checks", "_listen", "_scope", "_stats", "events"},
     "_story": {"_checks", "_listen", "_scope", "errors", "events", "machines"},
     "_guard": {"_listen", "_runtime", "_scope", "_story", "errors"},
@@ -62,11 +63,11 @@ LAYERS: dict[str, set[str]] = {
     "pytest_plugin": set(),
     "tune": {"machines", "tune"},
 }  # fmt: skip
-LAZY = {"_part": {"policy"}, "pytest_plugin": {"testing"}, "__main__": {"demo", "tune", "__init__"}}
+LAZY = {"_part": {"policy"}, "pytest_plugin": {"testing"}, "__main__": {"demo", "stores", "tune", "__init__"}}
 
 IMPURE = {"asyncio", "contextvars", "logging", "os", "queue", "random", "select", "socket", "threading", "time"}
 PURE = ("machines", "backoff", "_retry_after", "_story", "_plan", "_lint")
-THIRD_PARTY_ALLOWED = ("aws", "demo", "pytest_plugin", "telemetry")
+THIRD_PARTY_ALLOWED = ("aws", "demo", "pytest_plugin", "stores", "telemetry")
 
 
 def layer(path: Path) -> str:

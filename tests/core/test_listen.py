@@ -36,6 +36,8 @@ EVENTS: dict[type[Event], Event] = {
     events.TimeoutRevised: events.TimeoutRevised("p", 1.0, 2.0, "measured"),
     events.RateRevised: events.RateRevised("p", 1.0, 2.0, throttled=True),
     events.BudgetBurning: events.BudgetBurning("p", shedding=True, burn=9.0),
+    events.StoreDegraded: events.StoreDegraded("redis", ConnectionError()),
+    events.StoreRecovered: events.StoreRecovered("redis", 3.0),
 }
 assert set(EVENTS) == set(KINDS)
 

@@ -41,8 +41,13 @@ def short(plan: Plan) -> bool:
         and (deadline is None or not deadline.shadow)
         and (breaker is None or (type(breaker) is CircuitBreaker and breaker.on_result is None))
         and (plan.bulkhead is None or type(plan.bulkhead) is Bulkhead)
-        and (plan.limiter is None or (isinstance(plan.limiter, TokenBucket) and not plan.limiter.shadow))
+        and (plan.limiter is None or _at_hand(plan.limiter))
     )
+
+
+def _at_hand(limiter: object) -> bool:
+    """Whether it is a bucket in this process."""
+    return isinstance(limiter, TokenBucket) and not limiter.shadow and limiter.store is None
 
 
 async def sent(
@@ -87,6 +92,7 @@ def sent_at_once(request: Request, plan: Plan) -> Any:
     permit = None if circuit is None else circuit.generation  # of no worth if the gate is not open
     if (
         (circuit is not None and not circuit.open_gate)
+        or (breaker is not None and breaker.shared is not None and now() >= breaker.shared.due)  # type: ignore[union-attr]
         or (limit is not None and now() >= limit.at)
         or (bulkhead is not None and not bulkhead.try_enter())  # type: ignore[union-attr]
     ):

@@ -6,7 +6,7 @@ lock: the time is brought, and the caller holds the lock.
 
 from __future__ import annotations
 
-__all__ = ["BudgetMachine"]
+__all__ = ["UNIT", "BudgetMachine"]
 
 UNIT = 1000
 """Parts of a retry."""

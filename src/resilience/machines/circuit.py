@@ -13,7 +13,10 @@ The rules of this file:
    have passed the circuit closes; one that fails (or is slow) opens it again, for longer.
 4. Only a failure or a slow call is weighed. A success never trips, not even the one that completes
    the minimum volume. That is what makes the healthy path cheap.
-5. Nothing happens by itself. An open circuit becomes half-open when a call comes along after the
+5. A circuit may be *led*, as one of a fleet that shares one state: it follows, never becomes
+   half-open by itself, probes only when told to, and leaves rates to whoever leads. On its own
+   again it goes on from where it stands.
+6. Nothing happens by itself. An open circuit becomes half-open when a call comes along after the
    open time; a ramp ends, and the count of re-opens is forgotten, when somebody looks.
 
 What is not elegant: ``open_gate``, ``generation``, ``counting``, ``run`` and ``window`` are public,
@@ -34,7 +37,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from .circuit_types import TABLE, Event, Outcome, Settings, Snapshot, State, Transition, diagram
+from .circuit_types import STEERED, TABLE, WAYS, Event, Outcome, Settings, Snapshot, State, Transition, diagram
 from .windows import CallWindow, TimeWindow
 
 if TYPE_CHECKING:
@@ -76,13 +79,14 @@ class Circuit:
     Attributes:
         open_gate: every call is admitted, with ``generation`` as its permit; no need to ask.
         counting: the generation whose plain permits count; -1 if there is none.
+        led: whether it follows a fleet.
         run: failures in a row.
         window: the calls since the circuit closed.
     """
 
     __slots__ = (
         "_live", "_opens", "_passed", "_since", "_until",
-        "counting", "generation", "open_gate", "run", "settings", "state", "window",
+        "counting", "generation", "led", "open_gate", "run", "settings", "state", "window",
     )  # fmt: skip
 
     def __init__(self, settings: Settings) -> None:
@@ -90,6 +94,7 @@ class Circuit:
         self.state = CLOSED
         self.generation = 0
         self.open_gate = True
+        self.led = False
         self.counting = 0
         self.run = 0
         self.window: CallWindow | TimeWindow
@@ -113,6 +118,8 @@ class Circuit:
         if self.state is CLOSED:
             admitted = self._ramp_over(now) or random() < self._share(now)
             return self.generation if admitted else None
+        if self.led:
+            return None
         if self.state is OPEN and now >= self._until:
             self._move(Event.COOLED, now)
         if self.state is not HALF_OPEN:
@@ -165,7 +172,7 @@ class Circuit:
         settings = self.settings
         if self.state is FORCED_OPEN:
             return None
-        if self.state is OPEN:
+        if self.state is OPEN or (self.led and self.state is HALF_OPEN):
             return max(0, self._until - now)
         if self.state is HALF_OPEN:
             live = self._unexpired(now)
@@ -191,6 +198,28 @@ class Circuit:
     def reset(self, now: int) -> Transition | None:
         """Close without a ramp and begin as new; calls under way are no longer counted."""
         return self._steer(Event.RESET, now)
+
+    def follow(self, state: State, wait: int, opens: int, passed: int, now: int) -> list[Transition]:
+        """Be led from now on, and come to the fleet's *state*; returns the transitions on the way.
+
+        It is *wait* nanoseconds until a probe may be asked for. There were *opens* open times since
+        the fleet was healthy, and *passed* of its probes have passed.
+        """
+        self.led = True
+        way: tuple[Event, ...] = ()
+        if state is not self.state:
+            closing = state is CLOSED and not opens  # by hand, so without a ramp
+            way = () if closing else WAYS[self.state].get(state, ())
+            way = way or (STEERED[state],)
+        moves = [moved for event in way if (moved := self._move(event, now))]
+        self._until, self._opens, self._passed = now + wait, opens, passed
+        return moves
+
+    def probe(self, now: int) -> Probe:
+        """The permit for a probe that the fleet has leased to this circuit at *now*."""
+        probe = Probe(self.generation, now)
+        self._live.append(probe)
+        return probe
 
     def snapshot(self, now: int) -> Snapshot:
         """The circuit as it stands at *now*."""
@@ -261,9 +290,17 @@ class Circuit:
         settings = self.settings
         if settings.consecutive is not None and self.run >= settings.consecutive:
             return True
-        minimum = settings.minimum
-        if not self._ramp_over(now):
-            minimum = min(minimum, settings.probes)
+        return not self.led and self.window_bad(now)
+
+    def volume(self, now: int) -> int:
+        """The calls that a window must hold at *now*."""
+        settings = self.settings
+        return settings.minimum if self._ramp_over(now) else min(settings.minimum, settings.probes)
+
+    def window_bad(self, now: int) -> bool:
+        """Whether too large a share of the window has failed, or was slow."""
+        settings = self.settings
+        minimum = self.volume(now)
         total, failures, slow = self.window.counts(now)
         # A quotient, not a product: 3 / 10 >= 0.3 is certain, 3 >= 0.3 * 10 is luck of rounding.
         return total >= minimum and (
@@ -281,7 +318,7 @@ class Circuit:
 
     def _ramp_over(self, now: int) -> bool:
         """Whether a closed circuit admits all; a ramp that has ended does not come back."""
-        if now - self._since >= self.settings.ramp_ns:
+        if self.state is CLOSED and now - self._since >= self.settings.ramp_ns:
             self.open_gate = True
         return self.open_gate
 

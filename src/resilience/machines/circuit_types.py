@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, NamedTuple
 
-__all__ = ["TABLE", "Event", "Outcome", "Settings", "Snapshot", "State", "Transition", "diagram"]
+__all__ = ["STEERED", "TABLE", "WAYS", "Event", "Outcome", "Settings", "Snapshot", "State", "Transition", "diagram"]
 
 
 class State(StrEnum):
@@ -92,6 +92,22 @@ TABLE: Final[dict[State, dict[Event, State]]] = {
         Event.RESET: State.CLOSED,
     },
 }
+
+WAYS: Final[dict[State, dict[State, tuple[Event, ...]]]] = {
+    State.CLOSED: {State.OPEN: (Event.TRIPPED,), State.HALF_OPEN: (Event.TRIPPED, Event.COOLED)},
+    State.OPEN: {State.HALF_OPEN: (Event.COOLED,), State.CLOSED: (Event.COOLED, Event.RECOVERED)},
+    State.HALF_OPEN: {State.OPEN: (Event.RELAPSED,), State.CLOSED: (Event.RECOVERED,)},
+    State.FORCED_OPEN: {State.OPEN: (Event.TRIP,), State.HALF_OPEN: (Event.TRIP, Event.COOLED)},
+    State.DISABLED: {State.OPEN: (Event.TRIP,), State.HALF_OPEN: (Event.TRIP, Event.COOLED)},
+}
+"""How a circuit that follows others comes from its state to theirs; else by `STEERED`."""
+
+STEERED: Final = {
+    State.FORCED_OPEN: Event.FORCE_OPEN,
+    State.DISABLED: Event.DISABLE,
+    State.CLOSED: Event.RESET,
+}
+"""What brings any other circuit into a state, by hand."""
 
 
 def diagram() -> str:

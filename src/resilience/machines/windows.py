@@ -131,6 +131,11 @@ class TimeWindow:
         n, failures, slow = self._marks[0]
         return self.n - n, self._failures - failures, self._slow - slow
 
+    @property
+    def running(self) -> tuple[int, int, int]:
+        """Calls, failures and slow calls since the last ``clear``."""
+        return self.n, self._failures, self._slow
+
     def rotate(self, now: int) -> None:
         """Move on to the cell of *now*, which is at or after ``edge``."""
         cell = now // self._width

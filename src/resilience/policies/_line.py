@@ -25,13 +25,37 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..machines import bucket
 
-__all__ = ["Limiter", "Line", "Reservation", "check_timeout", "wake"]
+__all__ = ["Limiter", "Line", "Reservation", "check_sharing", "check_timeout", "wake"]
+
+
+ON_STORE_FAILURE = ("local", "open", "closed")
 
 
 def check_timeout(timeout: float | None) -> None:
     """Refuse a timeout that is none, even where it does not come to waiting."""
     if timeout is not None:
         _checks.seconds("timeout", timeout, zero=True, inf=True)
+
+
+def check_sharing(store: object, key: str | None, name: str | None, lease: object, on_store_failure: object) -> None:
+    """Refuse what cannot be shared as it says.
+
+    Raises:
+        TypeError, ConfigError: one of them is of the wrong type or out of its range, or the bucket has no name.
+    """
+    _checks.one_of("on_store_failure", on_store_failure, ON_STORE_FAILURE)
+    if _checks.seconds("lease", lease, zero=True) > 60:
+        raise ConfigError(f"lease must be at most 60 s, not {lease!r}")
+    if store is None:
+        if key is not None:
+            raise ConfigError(f"key is for a store, and there is none: {key!r}")
+        return
+    from ..stores import Store
+
+    if not isinstance(store, Store):
+        raise TypeError(f"store must be a store such as resilience.stores.RedisStore, not {store!r}")
+    if key is None and name is None:
+        raise ConfigError("a store needs a name for what is shared: give key= or name=")
 
 
 def wake(moved: Iterable[bucket.Reservation]) -> None:
@@ -165,6 +189,8 @@ class Limiter(Part):
         name: str | None,
         shadow: bool,
         clock: Clock | None,
+        lease: float = 1.0,
+        on_store_failure: str = "local",
     ) -> None:
         super().__init__(name=name, clock=clock)
         self.rate = rate
@@ -173,6 +199,8 @@ class Limiter(Part):
         self._rate = Rate(rate, per=per, burst=burst)
         self.max_wait = _checks.seconds("max_wait", max_wait, zero=True, inf=True)
         self.shadow = _checks.flag("shadow", shadow)
+        self.lease = lease
+        self.on_store_failure = on_store_failure
         self._counts: dict[str, int | float] = dict.fromkeys(("refused", "waited", "shadow"), 0)
         self._counts["waited_seconds"] = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +11,23 @@ from .._checks import NS, to_ns
 from .._hooks import ask, notify
 from .._listen import LISTENERS, tell
 from .._part import Part
-from ..errors import CircuitOpen, ConfigError
+from ..errors import CircuitOpen
 from ..events import CircuitChanged
 from ..machines.circuit import FAILURE, IGNORED, SUCCESS, Circuit
-from ..machines.circuit_types import Event, Settings, State, Transition
+from ..machines.circuit_types import Event, State, Transition
+from ._circuit_settings import check_store, settings_of
 from .percentile_timeout import PercentileTimeout
 from .retry import Failures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
+    from .._runtime import Runtime
     from ..clock import Clock
     from ..machines.circuit import Permit
     from ..machines.circuit_types import Outcome, Snapshot
+    from ..stores import Store
+    from ._shared_circuit import SharedCircuit
 
 __all__ = ["CircuitBreaker"]
 
@@ -69,9 +74,13 @@ class CircuitBreaker(Part):
         name: shown in messages; the policy's name by default.
         shadow: keep the state, but let every call pass and count what would have been refused.
         clock: where time comes from; the machine's clock by default.
+        store: where a fleet of processes shares one circuit, such as a `resilience.stores.RedisStore`; by default this
+            process is alone. Rates are then weighed over the calls of all, and one probes at a time.
+        key: with a store, the name of the circuit in it; *name* by default.
+        sync_every: with a store, seconds between exchanges; so old may be what this process knows of the others.
 
     Raises:
-        ConfigError: an argument is out of range, or nothing can ever open the circuit.
+        ConfigError: an argument is out of range, nothing can ever open the circuit, or it cannot be shared.
 
     Thread-safe: state changes under one lock; a closed circuit is entered without it, by reading one attribute.
     """
@@ -105,6 +114,9 @@ class CircuitBreaker(Part):
         name: str | None = None,
         shadow: bool = False,
         clock: Clock | None = None,
+        store: Store | None = None,
+        key: str | None = None,
+        sync_every: float = 0.5,
     ) -> None:
         super().__init__(name=name, clock=clock)
         self.failure_rate = None if failure_rate is None else _checks.ratio("failure_rate", failure_rate)
@@ -118,7 +130,6 @@ class CircuitBreaker(Part):
         self.window_seconds = None if window_seconds is None else _checks.span("window_seconds", window_seconds)
         self.open_for = _checks.span("open_for", open_for)
         self.max_open = None if max_open is None else _checks.span("max_open", max_open)
-        self._longest = max(60.0, self.open_for) if self.max_open is None else self.max_open
         self.growth = _checks.number("growth", growth, minimum=1)
         self.jitter = _checks.ratio("jitter", jitter, zero=True, one=False)
         self.probes = _checks.count("probes", probes)
@@ -136,50 +147,29 @@ class CircuitBreaker(Part):
         self.rng = rng
         self._random = random.random if rng is None else rng.random
         self.shadow = _checks.flag("shadow", shadow)
-        self._check_together()
-        span = None if self.window_calls else to_ns(self.window_seconds or 10.0)
-        self._circuit = Circuit(
-            Settings(
-                consecutive=self.consecutive,
-                failure_rate=self.failure_rate,
-                slow_rate=self.slow_rate,
-                minimum=self.minimum,
-                calls=self.window_calls,
-                span_ns=span,
-                open_for_ns=to_ns(self.open_for),
-                max_open_ns=to_ns(self._longest),
-                growth=self.growth,
-                jitter=self.jitter,
-                probes=self.probes,
-                probe_timeout_ns=to_ns(self.probe_timeout),
-                ramp_ns=to_ns(self.ramp),
-                ramp_start=self.ramp_start,
-            )
-        )
+        self._circuit = Circuit(settings_of(self))
         self._slow_ns = to_ns(self.slow_call) if isinstance(self.slow_call, float) else None
         self.plain = self.on_result is None and not isinstance(self.slow_call, PercentileTimeout)
         """Whether nothing but a fixed number of seconds decides of a call that came back."""
         self._counts = dict.fromkeys(("refused", "shadow", "opened", "closed"), 0)
         self._spent = dict.fromkeys(State, 0)
         self._since = self._now.monotonic_ns()
+        self.store = store
+        self.key = None if key is None else _checks.text("key", key)
+        self.sync_every = _checks.seconds("sync_every", sync_every)
+        self.shared: SharedCircuit | None = None
+        """The fleet's circuit, if there is a store."""
+        check_store(store, self.key, self.name)
+        if store is not None:
+            self.share(store, self.key or self.name)
 
-    def _check_together(self) -> None:
-        if self.failure_rate is None and self.consecutive is None and self.slow_rate is None:
-            raise ConfigError(
-                "failure_rate, consecutive and slow_rate must not all be None: nothing could open the circuit"
-            )
-        if (self.slow_rate is None) != (self.slow_call is None):
-            raise ConfigError(f"slow_rate and slow_call go together, not {self.slow_rate!r} and {self.slow_call!r}")
-        if self.window_calls is not None and self.window_seconds is not None:
-            raise ConfigError("window_calls and window_seconds exclude each other; give one")
-        rates = self.failure_rate is not None or self.slow_rate is not None
-        if self.window_calls is not None and rates and self.minimum > self.window_calls:
-            raise ConfigError(
-                f"minimum must be at most window_calls ({self.window_calls}), not {self.minimum}: "
-                "the window could never hold enough calls"
-            )
-        if self._longest < self.open_for:
-            raise ConfigError(f"max_open must be at least open_for ({self.open_for:g} s), not {self.max_open!r}")
+    def share(self, store: Store, *key: Hashable) -> None:
+        """Be one of those that share the circuit *key* of *store*."""
+        from ..stores import safe_key
+        from ._shared_circuit import SharedCircuit, check_shareable
+
+        check_shareable(self._circuit.settings)
+        self.shared = SharedCircuit(self, store, safe_key(*key), to_ns(self.sync_every))
 
     def adopt(self, clock: Clock) -> None:
         """Take time from the clock of the policy this part is put into; what it follows too."""
@@ -198,10 +188,14 @@ class CircuitBreaker(Part):
 
     @property
     def snapshot(self) -> Snapshot:
-        """State, window, probes and the time of the next probe, at one moment."""
+        """State, window, probes and the time of the next probe, at one moment; with a store, the window of all."""
         now = self._now.monotonic_ns()
         with self._lock:
-            return self._circuit.snapshot(now)
+            snapshot = self._circuit.snapshot(now)
+            fleet = None if self.shared is None else self.shared.reply
+        if fleet is None:
+            return snapshot
+        return dataclasses.replace(snapshot, total=fleet.total, failures=fleet.failures, slow=fleet.slow)
 
     def time_in(self) -> dict[State, float]:
         """Seconds spent in each state so far."""
@@ -218,6 +212,9 @@ class CircuitBreaker(Part):
         with self._lock:
             total, failures, slow = self._circuit.window.counts(now)
             return {**self._counts, "window_total": total, "window_failures": failures, "window_slow": slow}
+
+    # With a store, the four that follow steer the fleet: they block for one exchange. A store that is down is told as
+    # soon as it is back.
 
     def force_open(self) -> None:
         """Refuse every call until `reset`."""
@@ -240,7 +237,11 @@ class CircuitBreaker(Part):
         with self._lock:
             moved = verb(now)
             self._note(moved, now)
+            if self.shared is not None:
+                self.shared.steered()
         self._tell(moved)
+        if self.shared is not None:
+            self.shared.report_at_once()
 
     # -- for the story -------------------------------------------------------------------------------------------------
 
@@ -299,6 +300,11 @@ class CircuitBreaker(Part):
             retry_after=None if wait is None else wait / NS,
         )
 
+    async def report(self, runtime: Runtime) -> None:
+        """A call has ended; tell the store what others should know at once."""
+        if self.shared is not None:
+            await self.shared.report(runtime)
+
     def succeed(self, permit: Permit | None, duration: int, result: object, now: int) -> None:
         """A call came back after *duration* ns."""
         if self.plain and type(permit) is int and (self._slow_ns is None or duration < self._slow_ns):
@@ -328,6 +334,8 @@ class CircuitBreaker(Part):
         with self._lock:
             moved = self._circuit.settle(permit, outcome, slow, now, self._random)
             self._note(moved, now)
+            if self.shared is not None:
+                self.shared.settled(permit, outcome, slow, moved, now)
         self._tell(moved)
 
     def _note(self, moved: Transition | None, now: int) -> None:

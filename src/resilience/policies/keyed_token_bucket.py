@@ -9,7 +9,7 @@ from .._checks import NS
 from .._runtime import Asyncio, Blocking, drive
 from ..errors import ConfigError
 from ..machines.bucket import Table
-from ._line import Limiter, Line, Reservation, check_timeout, wake
+from ._line import Limiter, Line, Reservation, check_sharing, check_timeout, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..errors import RateLimited
     from ..machines import bucket
+    from ..stores import Store
+    from ._shared import Front, SharedBucket
+    from ._shared_family import SharedFamily
 
 __all__ = ["KeyLimiter", "KeyedTokenBucket"]
 
@@ -35,9 +38,12 @@ class KeyedTokenBucket(Limiter):
         key: in a policy, a function of the call's arguments that returns the key; by default the first argument.
         max_keys: how many keys are remembered.
         name, shadow, clock: as for `TokenBucket`.
+        store, lease, on_store_failure: as for `TokenBucket`; the buckets are shared under *name* and their key, which
+            must be text, a whole number, bytes, or a tuple of those. This process remembers what it leased of at most
+            *max_keys* of them; the store forgets those that are full.
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: an argument is out of range, or cannot be reckoned with exactly in a store.
 
     Thread-safe: one lock for all keys, held for under a microsecond.
     """
@@ -56,34 +62,61 @@ class KeyedTokenBucket(Limiter):
         name: str | None = None,
         shadow: bool = False,
         clock: Clock | None = None,
+        store: Store | None = None,
+        lease: float = 1.0,
+        on_store_failure: str = "local",
     ) -> None:
-        super().__init__(rate, per=per, burst=burst, max_wait=max_wait, name=name, shadow=shadow, clock=clock)
+        super().__init__(
+            rate, per=per, burst=burst, max_wait=max_wait, name=name, shadow=shadow, clock=clock, lease=lease,
+            on_store_failure=on_store_failure,
+        )  # fmt: skip
         self.key = None if key is None else _checks.function("key", key)
         self.max_keys = _checks.count("max_keys", max_keys)
         self._table = Table(self._rate, self.max_keys)
+        self.store = store
+        self._shared: SharedFamily | None = None
+        check_sharing(store, None, self.name, lease, on_store_failure)
+        if store is not None:
+            from ._shared_family import SharedFamily
 
-    def at(self, key: Hashable) -> KeyLimiter:
+            self._shared = SharedFamily(self, store, self.name, self.max_keys)
+
+    def at(self, key: Hashable) -> KeyLimiter | SharedBucket:
         """The limiter of one key: ``try_acquire``, ``acquire``, ``reserve`` and so on."""
-        return KeyLimiter(self, key)
+        return KeyLimiter(self, key) if self._shared is None else self._shared[key]
 
-    def of(self, call: Call | None) -> KeyLimiter:  # type: ignore[override]
+    def of(self, call: Call | None) -> KeyLimiter | Front:  # type: ignore[override]
         """The limiter responsible for this call."""
         if call is None:
             raise ConfigError("a block has no arguments to take the key from; use limiter.at(key)")
         if self.key is not None:
-            return self.at(self.key(*call.args, **call.kwargs))
-        if not call.args:
+            key = self.key(*call.args, **call.kwargs)
+        elif call.args:
+            key = call.args[0]
+        else:
             raise ConfigError("the call has no first argument to be its key; give the limiter key=")
-        return self.at(call.args[0])
+        return KeyLimiter(self, key) if self._shared is None else self._shared[key].front
 
     def try_acquire(self, key: Hashable, n: int = 1) -> bool:
         """Take *n* tokens of *key* now, or none and return False."""
+        if self._shared is not None:
+            return self._shared[key].try_acquire(n)
         self._check_n(n)
         with self._lock:
             return self._table.take(key, n, self.now())
 
+    def close(self) -> None:
+        """Give what is leased back to the store, which blocks for an exchange a key; nothing to do without a store."""
+        for bucket in self._shared or ():
+            bucket.close()
+
+    async def aclose(self) -> None:
+        """`close` without blocking the event loop."""
+        for bucket in self._shared or ():
+            await bucket.aclose()
+
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._table if self._shared is None else self._shared)
 
     def __bool__(self) -> bool:
         return True
@@ -91,6 +124,8 @@ class KeyedTokenBucket(Limiter):
     @property
     def counters(self) -> dict[str, int | float]:
         """Keys remembered and forgotten; requests refused, that waited, and that shared the overflow bucket."""
+        if self._shared is not None:
+            return {**self._counts, "keys": len(self._shared), "evicted": self._shared.evicted, "overflowed": 0}
         with self._lock:
             table = self._table
             return {

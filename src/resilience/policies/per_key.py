@@ -77,6 +77,8 @@ class PerKey(Part, Generic[T]):
                 if len(self._parts) >= self.max_keys:
                     self._evict()
                 part = self._parts[key] = self.template.replace()
+                if isinstance(part, CircuitBreaker) and part.store is not None:
+                    part.share(part.store, part.key or part.name, key)
                 if self._now is not system:
                     part.adopt(self._now)
                 if self.name is not None:

@@ -281,6 +281,12 @@ class Series:
         self._proceed(now, delay, None, result)
         return delay
 
+    def wants(self, error: Exception) -> bool:
+        """Whether it may come to asking the budget, after *error*."""
+        retry = self._retry
+        more = retry.attempts is None or self.number < retry.attempts
+        return more and not self._outer and not retry.shadow and self._covers(error)
+
     def _covers(self, error: Exception) -> bool:
         """Whether *error* is worth another attempt."""
         return self._retry._failures.cover(error)

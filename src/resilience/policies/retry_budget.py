@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from .. import _checks
 from .._part import Described
 from ..clock import Clock, system
 from ..errors import ConfigError
-from ..machines.budget import BudgetMachine
+from ..machines.budget import UNIT, BudgetMachine
+from ._line import check_sharing
+
+if TYPE_CHECKING:
+    from ..stores import Store
+    from ._shared_budget import SharedBudget
 
 __all__ = ["RetryBudget"]
 
@@ -27,9 +33,14 @@ class RetryBudget(Described):
         floor: seconds after which one retry is allowed even from an empty bucket, for dependencies that are called
             rarely; ``None`` switches that off.
         clock: where time comes from; the machine's clock by default.
+        store: where the budget is, for all processes that share it, such as a `resilience.stores.RedisStore`. Each
+            retry then asks the store; what successes earn is sent about once a second. The *floor* is a refill of one
+            retry in so many seconds, at most to the capacity, which must be a whole number. While the store is down,
+            this process goes by a budget of its own.
+        key: with a store, the name of the budget in it.
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: an argument is out of range, or cannot be reckoned with exactly in a store.
 
     Thread-safe. The scheme is Marc Brooker's ("Fixing retries with token buckets and circuit breakers", 2022).
     """
@@ -41,6 +52,8 @@ class RetryBudget(Described):
         per_success: float = 0.1,
         floor: float | None = 10.0,
         clock: Clock | None = None,
+        store: Store | None = None,
+        key: str | None = None,
     ) -> None:
         self.capacity = _checks.number("capacity", capacity, minimum=1)
         if self.capacity > 1e9:
@@ -62,6 +75,16 @@ class RetryBudget(Described):
             floor_interval=None if self.floor is None else _checks.to_ns(self.floor),
         )
 
+        self.store = store
+        self.key = None if key is None else _checks.text("key", key)
+        self._shared: SharedBudget | None = None
+        check_sharing(store, self.key, None, 0.0, "local")
+        if store is not None:
+            from ._shared_budget import SharedBudget
+
+            assert self.key is not None
+            self._shared = SharedBudget(self, store, self.key)
+
     def adopt(self, clock: Clock) -> None:
         """Take time from the clock of the policy this budget is used in, unless it was given one."""
         if self.clock is None:
@@ -69,12 +92,16 @@ class RetryBudget(Described):
 
     @property
     def level(self) -> float:
-        """Retries that could be made now."""
+        """Retries that could be made now; of a shared budget, as the store last said."""
+        if self._shared is not None:
+            return self._shared.level
         return self._machine.level / 1000
 
     def deposit(self) -> None:
         """A call went well."""
         machine = self._machine
+        if self._shared is not None:
+            self._shared.deposit(round(self.per_success * UNIT), self._now.monotonic_ns())
         if machine.level < machine.full:  # a full bucket, the healthy case, needs no lock
             with self._lock:
                 machine.deposit()
@@ -82,6 +109,8 @@ class RetryBudget(Described):
     def withdraw(self) -> bool:
         """Ask for one retry or hedge; False if it would be one too many."""
         now = self._now.monotonic_ns()
+        if self._shared is not None:
+            return self._shared.withdraw(self._machine, now)
         with self._lock:
             return self._machine.withdraw(now)
 
@@ -89,10 +118,10 @@ class RetryBudget(Described):
     def counters(self) -> dict[str, int | float]:
         """The level, and how many retries were granted and refused so far."""
         with self._lock:
-            machine = self._machine
+            machine, shared = self._machine, self._shared
             return {
-                "level": machine.level / 1000,
-                "granted": machine.withdrawn,
-                "refused": machine.refused,
+                "level": self.level,
+                "granted": machine.withdrawn + (0 if shared is None else shared.granted),
+                "refused": machine.refused + (0 if shared is None else shared.refused),
                 "floored": machine.floored,
             }

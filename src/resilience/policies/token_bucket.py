@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .. import _checks
 from .._checks import NS
 from .._runtime import Asyncio, Blocking, drive
+from ..errors import ConfigError
 from ..machines.bucket import Lane, Rate
-from ._line import Limiter, Line, Reservation, check_timeout, wake
+from ._line import Limiter, Line, Reservation, check_sharing, check_timeout, wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from fractions import Fraction
 
-    from .._runtime import Runtime
+    from .._runtime import Call, Runtime
     from .._scope import Limit
     from ..clock import Clock
     from ..machines import bucket
+    from ..stores import Store
+    from ._promise import SharedReservation
+    from ._shared import Front, SharedBucket
 
 __all__ = ["TokenBucket"]
 
@@ -37,9 +42,17 @@ class TokenBucket(Limiter, Line):
         name: shown in messages; the policy's name by default.
         shadow: let everyone pass, and count who would have been refused.
         clock: where time comes from; the machine's clock by default.
+        store: where the bucket is, for all processes that share it, such as a `resilience.stores.RedisStore`; by
+            default it is here. Then ``acquire``, ``try_acquire`` and so on may ask the store, which takes at most the
+            store's timeout, and the bound is that of all processes together.
+        key: with a store, the name of the bucket in it; *name* by default. All that share it give the same rate.
+        lease: with a store, seconds for which a batch of tokens may be spent without asking again, at most 60. What
+            a process that dies has leased is lost for so long. 0: ask each time.
+        on_store_failure: while the store is down, ``"local"``: limit by this process's share, as it was lately;
+            ``"open"``: let everyone pass; ``"closed"``: refuse.
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: an argument is out of range, or cannot be reckoned with exactly in a store.
 
     Thread-safe, across threads and event loops. The algorithm is GCRA (ITU-T I.371), which is a token bucket.
     """
@@ -54,10 +67,32 @@ class TokenBucket(Limiter, Line):
         name: str | None = None,
         shadow: bool = False,
         clock: Clock | None = None,
+        store: Store | None = None,
+        key: str | None = None,
+        lease: float = 1.0,
+        on_store_failure: str = "local",
     ) -> None:
-        super().__init__(rate, per=per, burst=burst, max_wait=max_wait, name=name, shadow=shadow, clock=clock)
+        super().__init__(
+            rate, per=per, burst=burst, max_wait=max_wait, name=name, shadow=shadow, clock=clock, lease=lease,
+            on_store_failure=on_store_failure,
+        )  # fmt: skip
+        self.store = store
+        self.key = None if key is None else _checks.text("key", key)
         self._lane = Lane(self._rate)
-        self.try_acquire = _taker(self)  # type: ignore[method-assign,assignment]
+        self._shared: SharedBucket | None = None
+        check_sharing(store, self.key, self.name, lease, on_store_failure)
+        if store is None:
+            self.try_acquire = _taker(self)  # type: ignore[method-assign,assignment]
+        else:
+            from ..stores import safe_key
+            from ._shared import SharedBucket
+
+            self._shared = SharedBucket(self, store, safe_key(self.key or self.name), type(self).__name__)
+            self.try_acquire = self._shared.try_acquire  # type: ignore[method-assign]
+
+    def of(self, call: Call | None) -> TokenBucket | Front:  # type: ignore[override]
+        """What a call asks; with a store, a face that answers at once where it can."""
+        return self if self._shared is None else self._shared.front
 
     def try_acquire(self, n: int = 1) -> bool:
         """Take *n* tokens now, or none and return False.
@@ -70,16 +105,20 @@ class TokenBucket(Limiter, Line):
     @property
     def tokens(self) -> int:
         """Whole tokens that could be taken now."""
+        if self._shared is not None:
+            return self._shared.tokens
         with self._lock:
             return self._lane.available(self.now())
 
     def wait_time(self, n: int = 1) -> float:
         """Seconds that a request for *n* tokens made now would have to wait; takes nothing."""
+        if self._shared is not None:
+            return self._shared.wait_time(n)
         self._check_n(n)
         with self._lock:
             return self._lane.wait(n, self.now()) / NS
 
-    def reserve(self, n: int = 1, *, timeout: float | None = None) -> Reservation:
+    def reserve(self, n: int = 1, *, timeout: float | None = None) -> Reservation | SharedReservation:
         """Take a place in the line for *n* tokens; the caller does the waiting (``reservation.wait``).
 
         Args:
@@ -89,6 +128,8 @@ class TokenBucket(Limiter, Line):
         Raises:
             RateLimited: it would take longer; nothing was taken.
         """
+        if self._shared is not None:
+            return self._shared.reserve(n, timeout=timeout)
         self._check_n(n)
         return self.place(n, timeout, type(self).__name__)
 
@@ -101,6 +142,8 @@ class TokenBucket(Limiter, Line):
         Raises:
             RateLimited: it would take longer. Known at once, so nothing is waited for in vain.
         """
+        if self._shared is not None:
+            return self._shared.acquire(n, timeout=timeout)
         check_timeout(timeout)
         if self.try_acquire(n):
             return 0.0
@@ -108,6 +151,8 @@ class TokenBucket(Limiter, Line):
 
     async def aacquire(self, n: int = 1, *, timeout: float | None = None) -> float:
         """`acquire` without blocking the event loop. If cancelled, its place in the line is freed."""
+        if self._shared is not None:
+            return await self._shared.aacquire(n, timeout=timeout)
         check_timeout(timeout)
         if self.try_acquire(n):
             return 0.0
@@ -120,7 +165,12 @@ class TokenBucket(Limiter, Line):
             rate: tokens per *per*.
             per: seconds; unchanged if ``None``.
             burst: the most tokens saved up; unchanged if ``None``. Waiting requests for more are refused.
+
+        Raises:
+            ConfigError: the bucket is shared, so its rate is not for one process to change.
         """
+        if self._shared is not None:
+            raise ConfigError("the rate of a shared bucket is what all its clients were made with; make another")
         per = self.per if per is None else per
         new = Rate(rate, per=per, burst=self.burst if burst is None else burst)
         with self._lock:
@@ -130,7 +180,9 @@ class TokenBucket(Limiter, Line):
 
     @property
     def counters(self) -> dict[str, int | float]:
-        """Tokens there now; requests refused, requests that waited."""
+        """Tokens there now (of a shared bucket: leased here); requests refused, requests that waited."""
+        if self._shared is not None:
+            return {**self._counts, "tokens": self._shared.in_hand}
         with self._lock:
             return {**self._counts, "tokens": self._lane.available(self.now())}
 
@@ -162,6 +214,16 @@ class TokenBucket(Limiter, Line):
             self.note("shadow")
             return False
         return await self.queue(runtime, 1, self.max_wait, who, limit) > 0
+
+    def close(self) -> None:
+        """Give what is leased back to the store, which blocks for one exchange; nothing to do without a store."""
+        if self._shared is not None:
+            self._shared.close()
+
+    async def aclose(self) -> None:
+        """`close` without blocking the event loop."""
+        if self._shared is not None:
+            await self._shared.aclose()
 
 
 def _taker(owner: TokenBucket) -> Callable[[int], bool]:
