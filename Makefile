@@ -16,12 +16,13 @@ OLDEST := $(addprefix tests/aws/test_,botocore.py wrap.py calls.py ways.py elsew
 # What promises tenths of a second in fifty threads runs alone, and not under coverage, which doubles all times.
 TIMED := $(addprefix tests/aws/test_,faults.py faults_bodies.py transport_bodies.py transport_faults.py) tests/dashboard/test_speed.py
 
-# Much arithmetic, which coverage makes three times as long; an outage that is measured; a browser, and Prometheus, which
-# are other processes. Other tests cover the same lines.
+# Much arithmetic, which coverage makes three times as long; an outage that is measured; a browser, Prometheus, and many
+# clients of a store, which are other processes. Other tests cover the same lines.
 BARE := $(addprefix tests/machines/test_,adaptive_rate.py circuit_figures.py circuit_model.py circuit_search.py \
 	estimator_accuracy.py estimator_regimes.py lane_exact.py) $(addsuffix /test_agreement.py,tests/contracts tests/core) \
 	tests/aws/test_outage.py tests/core/test_learned_by_others.py $(addprefix tests/dashboard/test_browser,.py _looks.py) \
-	$(addprefix tests/telemetry/test_,alert_fires.py prometheus_server.py)
+	$(addprefix tests/telemetry/test_,alert_fires.py prometheus_server.py) \
+	$(addprefix tests/stores/test_,circuit_processes.py faults.py processes.py)
 
 # All others in as many processes as there are processors; a file stays in one, as its fixtures may be servers.
 TOGETHER := -q -n auto --dist loadfile
