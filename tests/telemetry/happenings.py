@@ -34,4 +34,6 @@ EVENTS: tuple[events.Event, ...] = (
     events.TimeoutRevised("pay", 0.5, 0.6, "quantile"),
     events.RateRevised("pay", math.inf, 50.0, throttled=True),
     events.BudgetBurning("pay", shedding=True, burn=20.0),
+    events.StoreDegraded("redis", PLAIN),
+    events.StoreRecovered("redis", 4.0),
 )

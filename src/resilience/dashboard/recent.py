@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._listen import listen
-from ..events import BudgetBurning, CircuitChanged
+from ..events import BudgetBurning, CircuitChanged, StoreDegraded, StoreRecovered
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Recent"]
 
 _ROOM = 200
-_RARE = (CircuitChanged, BudgetBurning)
+_RARE = (CircuitChanged, BudgetBurning, StoreDegraded, StoreRecovered)
 _JOINED = 1.0
 _LONGEST = 300
 

@@ -32,6 +32,8 @@ from ..events import (
     HedgeWon,
     RateRevised,
     Retrying,
+    StoreDegraded,
+    StoreRecovered,
     TimeoutRevised,
     Waited,
 )
@@ -62,6 +64,8 @@ LEVELS: dict[type[Event], int] = {
     TimeoutRevised: logging.INFO,
     RateRevised: logging.DEBUG,
     BudgetBurning: logging.WARNING,
+    StoreDegraded: logging.WARNING,
+    StoreRecovered: logging.INFO,
 }
 """The default levels. Good news (a circuit that closes, a budget that no longer burns) is INFO instead of WARNING."""
 
