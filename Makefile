@@ -98,7 +98,7 @@ venv-package:
 	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq python$$version-venv >/dev/null
 
 # Real programs that tests run: Prometheus with promtool, a browser and its driver, Redis.
-SERVERS := prometheus chromium chromium-driver redis-server
+SERVERS := prometheus chromium chromium-driver fonts-dejavu-core redis-server
 $(STAMPS)/servers: $(BIN)/python
 	@missing=''; for p in prometheus promtool chromium chromedriver redis-server; do command -v $$p >/dev/null || missing=yes; done; \
 	if test -n "$$missing" && command -v apt-get >/dev/null; then \
