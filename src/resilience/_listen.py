@@ -17,7 +17,6 @@ from .events import KINDS, Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["LISTENERS", "WATCHERS", "Listening", "Watcher", "listen", "tell", "watched"]
@@ -84,12 +83,7 @@ class Listening:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import resilience as rs
 from resilience.machines.distribution import EDGES, Distribution
-from resilience.telemetry import _derived
+from resilience.telemetry import _derived, _readings
 from resilience.telemetry.emf import EmfReporter, _durations
 from resilience.telemetry.reading import numbers
 from resilience.telemetry.table import METRICS
@@ -254,7 +254,7 @@ def test_telemetry_that_fails_breaks_no_handler(
         if trouble == "stream":
             patch.setattr(emf, "_stream", broken)
         else:
-            patch.setattr(_derived, "numbers", lambda policy: 1 / 0)
+            patch.setattr(_readings, "numbers", lambda policy: 1 / 0)
         assert handler() == "done"
     assert "cannot be read" in caplog.text or "could not be written" in caplog.text
     assert handler() == "done"
@@ -306,7 +306,7 @@ def test_a_listener_that_flushes_while_policies_are_read_hangs_nothing(monkeypat
         inner.append(emf.flush())
         return numbers(policy)
 
-    monkeypatch.setattr(_derived, "numbers", reading)
+    monkeypatch.setattr(_readings, "numbers", reading)
     assert emf.flush() == 1
     assert inner == [0]
     assert len(documents(out)) == 1

@@ -25,7 +25,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 import resilience as rs
 from resilience._listen import LISTENERS, WATCHERS
-from resilience.telemetry import _derived
+from resilience.telemetry import _derived, _readings
 from resilience.telemetry.opentelemetry import instrument
 from resilience.telemetry.reading import numbers
 from resilience.telemetry.table import LATENCY, METRICS
@@ -164,7 +164,7 @@ def test_a_policy_is_read_once_in_a_collection(readers: int, monkeypatch: pytest
         read.append(policy)
         return numbers(policy)
 
-    monkeypatch.setattr(_derived, "numbers", counted)
+    monkeypatch.setattr(_readings, "numbers", counted)
     with instrument(meter_provider=meters.provider, registry=registry):
         for turn in range(1, 4):
             policies[0].call(lambda timeout: None, timeout=None)
@@ -245,7 +245,7 @@ def test_a_policy_that_cannot_be_read_hides_no_other(
     """It is left out, and the log says so."""
     registry = rs.Registry()
     kept = [full(registry, VirtualClock(), name) for name in ("a", "b")]
-    monkeypatch.setattr(_derived, "numbers", lambda policy: numbers(policy) if policy.name == "b" else 1 / 0)
+    monkeypatch.setattr(_readings, "numbers", lambda policy: numbers(policy) if policy.name == "b" else 1 / 0)
     with instrument(meter_provider=meters.provider, registry=registry):
         assert set(meters.values("attempts")) == {"b"}
     assert "the numbers of 'a' cannot be read" in caplog.text

@@ -23,7 +23,6 @@ from .steering import Steering, known_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["Dashboard", "UnavailableError", "app"]
@@ -78,12 +77,7 @@ class Dashboard:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def answer(self, request: Request) -> Response:

@@ -14,7 +14,7 @@ from ..machines.circuit_types import Settings
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
 
-__all__ = ["check_store", "settings_of"]
+__all__ = ["settings_of"]
 
 
 def settings_of(breaker: CircuitBreaker) -> Settings:
@@ -56,21 +56,3 @@ def settings_of(breaker: CircuitBreaker) -> Settings:
         ramp_ns=to_ns(breaker.ramp),
         ramp_start=breaker.ramp_start,
     )
-
-
-def check_store(store: object, key: str | None, name: str | None) -> None:
-    """Refuse what cannot be a shared circuit.
-
-    Raises:
-        TypeError, ConfigError: it is no store, or what is shared has no name.
-    """
-    if store is None:
-        if key is not None:
-            raise ConfigError(f"key is for a store, and there is none: {key!r}")
-        return
-    from ..stores import Store
-
-    if not isinstance(store, Store):
-        raise TypeError(f"store must be a store such as resilience.stores.RedisStore, not {store!r}")
-    if key is None and name is None:
-        raise ConfigError("a store needs a name for what is shared: give key= or name=")

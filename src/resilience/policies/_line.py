@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..machines import bucket
 
-__all__ = ["Limiter", "Line", "Reservation", "check_sharing", "check_timeout", "wake"]
-
-
-ON_STORE_FAILURE = ("local", "open", "closed")
+__all__ = ["Limiter", "Line", "Reservation", "bounded", "check_timeout", "wake"]
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -37,25 +34,12 @@ def check_timeout(timeout: float | None) -> None:
         _checks.seconds("timeout", timeout, zero=True, inf=True)
 
 
-def check_sharing(store: object, key: str | None, name: str | None, lease: object, on_store_failure: object) -> None:
-    """Refuse what cannot be shared as it says.
-
-    Raises:
-        TypeError, ConfigError: one of them is of the wrong type or out of its range, or the bucket has no name.
-    """
-    _checks.one_of("on_store_failure", on_store_failure, ON_STORE_FAILURE)
-    if _checks.seconds("lease", lease, zero=True) > 60:
-        raise ConfigError(f"lease must be at most 60 s, not {lease!r}")
-    if store is None:
-        if key is not None:
-            raise ConfigError(f"key is for a store, and there is none: {key!r}")
-        return
-    from ..stores import Store
-
-    if not isinstance(store, Store):
-        raise TypeError(f"store must be a store such as resilience.stores.RedisStore, not {store!r}")
-    if key is None and name is None:
-        raise ConfigError("a store needs a name for what is shared: give key= or name=")
+def bounded(timeout: float | None, limit: Limit | None, now: int) -> float | None:
+    """The seconds that may be waited from *now* on: *timeout*, or what *limit* leaves if that is less."""
+    if limit is None:
+        return timeout
+    left = max(0.0, limit.left(now))
+    return left if timeout is None else min(timeout, left)
 
 
 def wake(moved: Iterable[bucket.Reservation]) -> None:
@@ -154,9 +138,7 @@ class Line:
     ) -> float:
         """Wait for *n* tokens; the seconds that took. Whoever is cancelled leaves the line."""
         began = self.now()
-        if limit is not None:
-            left = max(0.0, limit.left(began))
-            timeout = left if timeout is None else min(timeout, left)
+        timeout = bounded(timeout, limit, began)
         waiter = runtime.waiter()
         reservation = self.place(n, timeout, who, waiter)
         if reservation.delay == 0.0:

@@ -17,7 +17,7 @@ from ..machines.shared_bucket import CANCEL, Ask, Reply, Scale, step
 from ..stores import StoreUnavailable, Transition
 from ..stores.forking import survive
 from ._lease import Lease
-from ._line import Line, check_timeout
+from ._line import Line, bounded, check_timeout
 from ._promise import Grant, SharedReservation, microseconds
 
 if TYPE_CHECKING:
@@ -181,9 +181,7 @@ class SharedBucket(Line):
     ) -> float:
         """See `Line.queue`."""
         began = self.now()
-        if limit is not None:
-            left = max(0.0, limit.left(began))
-            timeout = left if timeout is None else min(timeout, left)
+        timeout = bounded(timeout, limit, began)
         most = microseconds(timeout)
         while True:
             grant = await self._take(runtime, n, most)

@@ -15,7 +15,7 @@ from ..errors import ConfigError, RateLimited
 from ..events import RateRevised
 from ..machines.adaptive_rate import Aimd, Cubic, RateChange
 from ..machines.lane import Rate, Reservation
-from ._line import wake
+from ._line import bounded, wake
 from .retry import Failures
 from .token_bucket import TokenBucket
 
@@ -304,9 +304,7 @@ class AdaptiveTokenBucket(TokenBucket):
             RateLimited: the turn does not come, or no longer comes, in time.
         """
         began = self.now()
-        if limit is not None:
-            left = max(0.0, limit.left(began))
-            timeout = left if timeout is None else min(timeout, left)
+        timeout = bounded(timeout, limit, began)
         waiter = runtime.waiter()
         place = self.place(n, timeout, who, waiter)
         if place.delay == 0.0:

@@ -15,7 +15,8 @@ from ..errors import CircuitOpen
 from ..events import CircuitChanged
 from ..machines.circuit import FAILURE, IGNORED, SUCCESS, Circuit
 from ..machines.circuit_types import Event, State, Transition
-from ._circuit_settings import check_store, settings_of
+from ._circuit_settings import settings_of
+from ._sharing import check_store
 from .percentile_timeout import PercentileTimeout
 from .retry import Failures
 

@@ -10,7 +10,7 @@ from .._part import Described
 from ..clock import Clock, system
 from ..errors import ConfigError
 from ..machines.budget import UNIT, BudgetMachine
-from ._line import check_sharing
+from ._sharing import check_sharing
 
 if TYPE_CHECKING:
     from ..stores import Store

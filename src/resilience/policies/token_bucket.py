@@ -9,7 +9,8 @@ from .._checks import NS
 from .._runtime import Asyncio, Blocking, drive
 from ..errors import ConfigError
 from ..machines.bucket import Lane, Rate
-from ._line import Limiter, Line, Reservation, check_sharing, check_timeout, wake
+from ._line import Limiter, Line, Reservation, check_timeout, wake
+from ._sharing import check_sharing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,6 @@ from .keys import SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Self
 
 __all__ = ["LARGEST", "Entry", "Numbers", "Store", "StoreUnavailable", "Transition"]
@@ -57,14 +56,12 @@ class Transition:
             ``None`` as a result leaves state and expiry as they are. The twin is a Lua function of the same shape,
             ``local function step(state, now, arguments)``, on arrays; ``nil`` stands for ``None``.
         source: the name of the twin, where that is that of another transition too.
-        pushes: whether a change of the state's first number is told to those who subscribed, where the engine can.
     """
 
     name: str
     version: int
     step: Callable[[Numbers, int, Numbers], tuple[Numbers | None, int, Numbers]]
     source: str = ""
-    pushes: bool = False
 
     def twin(self) -> str:
         """The Lua source of the step."""
@@ -144,14 +141,6 @@ class Store(ABC):
     def survey(self) -> Iterator[Entry]:
         """All that is stored under this store's prefix, for an operator: not atomic, not quick, outside the guard."""
 
-    def subscribe(self, key: str, transition: Transition, hear: Callable[[], object]) -> Callable[[], None] | None:
-        """Call *hear* whenever the first number of the state changes; returns what ends that.
-
-        ``None``: this engine has no push, and the caller must look by itself. A push may come late or never; it is a
-        hint, from any thread, to look sooner.
-        """
-        return None
-
     def close(self) -> None:  # noqa: B027 - a store without connections has nothing to close
         """Close connections. The store may be used again, and opens new ones then."""
 
@@ -162,17 +151,13 @@ class Store(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

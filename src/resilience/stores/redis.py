@@ -165,4 +165,4 @@ def script(transition: Transition, frame: str | None = None) -> str:
     """The whole script of a transition."""
     if frame is None:
         frame = lua("frame")
-    return f"{transition.twin()}\nlocal pushes = {str(transition.pushes).lower()}\n{frame}"
+    return f"{transition.twin()}\n{frame}"

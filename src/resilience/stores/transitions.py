@@ -7,5 +7,5 @@ from .protocol import Transition
 
 __all__ = ["CIRCUIT"]
 
-CIRCUIT = Transition("circuit", 1, step, pushes=True)
+CIRCUIT = Transition("circuit", 1, step)
 """The circuit of a fleet; told by breakers, and by the operator's command."""

@@ -10,15 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._hooks import log
-from ..machines.distribution import Distribution
-from .reading import latency, numbers
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .._registry import Registry
+    from ..machines.distribution import Distribution
     from ..policy import Policy
+    from ._readings import Taker
     from .reading import Numbers
     from .table import Cell, Metric
 
@@ -41,30 +38,15 @@ class Reading:
         return self.numbers.get(cell.part, {}).get(cell.key)
 
 
-def read(registry: Registry) -> Iterator[tuple[Policy, Reading]]:
-    """Each named policy and what it shows. One that cannot be read is left out, and that is logged."""
-    for name in registry:
-        policy = registry.get(name)
-        if policy is None:  # gone just now
-            continue
-        try:
-            counts = numbers(policy)  # before the durations, so that no call is counted whose duration is missing
-            good, bad = latency(policy)
-        except Exception:
-            log.exception("the numbers of %r cannot be read", name)
-        else:
-            yield policy, Reading(name, counts, {"good": good, "bad": bad})
+def read(taker: Taker) -> Iterator[tuple[Policy, Reading]]:
+    """Each named policy and what it shows."""
+    for policy, (counts, good, bad) in taker.each():
+        yield policy, Reading(policy.name or "", counts, {"good": good, "bad": bad})
 
 
 def since(now: Distribution, before: Distribution | None) -> Distribution:
     """What *now* has more than *before*, an earlier copy of it."""
-    if before is None:
-        return now
-    fresh = Distribution()
-    fresh.counts = {bucket: more for bucket, n in now.counts.items() if (more := n - before.counts.get(bucket, 0)) > 0}
-    fresh.count = now.count - before.count
-    fresh.sum = now.sum - before.sum
-    return fresh
+    return now if before is None else now.since(before)
 
 
 def stem(metric: Metric) -> str:

@@ -22,6 +22,7 @@ import resilience
 from .._checks import NS
 from ..clock import system
 from ._derived import PREFIX, noun, read, since, stem
+from ._readings import Taker
 from .table import LATENCY, METRICS
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Readings:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self._taker = Taker(registry)
         self._lock = threading.Lock()
         self._asked: set[str] = set()
         self._read: tuple[Reading, ...] = ()
@@ -67,7 +69,7 @@ class Readings:
                 self._asked.clear()
                 self._recent = {}
                 found = []
-                for policy, reading in read(self.registry):
+                for policy, reading in read(self._taker):
                     found.append(reading)
                     self._recent[reading.name] = self._window(policy, reading.durations)
                 self._read = tuple(found)

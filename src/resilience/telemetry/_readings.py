@@ -102,7 +102,7 @@ class Taker:
             except Exception:
                 if name not in self._failed:
                     self._failed.add(name)
-                    log.exception("the numbers of the policy %r cannot be read; it is left out", name)
+                    log.exception("the numbers of %r cannot be read; the policy is left out", name)
             else:
                 if self._failed:
                     self._failed.discard(name)

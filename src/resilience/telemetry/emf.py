@@ -28,11 +28,11 @@ from ..clock import system
 from ..errors import ConfigError
 from ..machines.distribution import EDGES
 from ._derived import noun, read, since, stem
+from ._readings import Taker
 from .table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
     from typing import Self, TextIO
 
     from .._registry import Registry
@@ -97,7 +97,7 @@ class EmfReporter:
         self._namespace = namespace
         self._dimensions = _dimensions(dimensions or {})
         self._metrics = _chosen(metrics)
-        self._registry = registry
+        self._taker = Taker(registry)
         self._stream = stream
         self._clock = clock
         self._lock = threading.RLock()
@@ -120,7 +120,7 @@ class EmfReporter:
                 self._flushing = False
 
     def _flush(self) -> int:
-        called = [(policy, reading) for policy, reading in read(self._registry) if self._called(policy, reading)]
+        called = [(policy, reading) for policy, reading in read(self._taker) if self._called(policy, reading)]
         lines = [line for policy, reading in called for line in self._lines(reading, self._before.get(policy))]
         if lines:
             stream = sys.stdout if self._stream is None else self._stream
@@ -152,12 +152,7 @@ class EmfReporter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.flush()
         except Exception:

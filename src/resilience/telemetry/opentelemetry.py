@@ -29,7 +29,6 @@ from ._otel_metrics import Readings, instruments
 
 if TYPE_CHECKING:
     from contextvars import Token
-    from types import TracebackType
     from typing import Self
 
     from opentelemetry.context import Context
@@ -108,12 +107,7 @@ class Instrumentation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

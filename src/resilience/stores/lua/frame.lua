@@ -14,15 +14,11 @@ end
 
 local arguments = numbers(ARGV[1])
 local state = numbers(redis.call('GET', KEYS[1]) or '')
-local first = state[1]
 local clock = redis.call('TIME')
 local after, ttl, reply = step(state, clock[1] * 1000000 + clock[2], arguments)
 if after and #after == 0 then
   redis.call('DEL', KEYS[1])
 elseif after then
   redis.call('SET', KEYS[1], text(after), 'PX', string.format('%.0f', ttl))
-end
-if pushes and after and after[1] ~= first then
-  redis.call('PUBLISH', KEYS[1], string.format('%.0f', after[1] or 0))
 end
 return text(reply)
