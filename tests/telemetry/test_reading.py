@@ -277,3 +277,17 @@ def test_copies_of_a_timeout_show_up_as_one() -> None:
     found = numbers(policy)["timeout"]
     assert found["timed_out"] == 2
     assert numbers(policy)["timeout"]["timed_out"] == 2
+
+
+def test_copies_that_are_gone_do_not_pile_up() -> None:
+    """However many clients are made under one policy, and nobody looks."""
+    timeout = rs.PercentileTimeout(0.99, between=(0.01, 5.0), mode="argument")
+    for _ in range(50):
+        copy = timeout.replace()
+        timeout.stand_in(copy)
+        copy.observe(0.1, timed_out=True)
+        del copy
+        gc.collect()
+    assert len(timeout._copies) <= 1
+    assert timeout.copies == []
+    assert timeout.counters["timed_out"] == 50

@@ -200,6 +200,7 @@ class PercentileTimeout(WarmStart, TimeoutPart):
 
     def stand_in(self, copy: PercentileTimeout) -> None:
         """*copy* works in its place for some calls, and shall show up where this one is looked at."""
+        _ = self.copies  # forgets the ones that are gone, or clients made again and again would pile up here
         with self._lock:
             self._copies = [*self._copies, (ref(copy), copy._counts)]
 
