@@ -58,8 +58,8 @@ unit: $(STAMPS)/dev $(STAMPS)/dynalite $(STAMPS)/servers ## the tests, with bran
 versions: $(STAMPS)/versions $(STAMPS)/dynalite ## AWS clients on the oldest boto3, on aiobotocore and aioboto3
 	$(VENV)/test-oldest/bin/python -m pytest $(TOGETHER) $(filter-out $(TIMED),$(OLDEST))
 	$(VENV)/test-oldest/bin/python -m pytest -q $(filter $(TIMED),$(OLDEST))
-	$(VENV)/test-aio/bin/python -m pytest $(TOGETHER) tests/aio --ignore tests/aio/test_aioboto3.py
-	$(VENV)/test-aioboto3/bin/python -m pytest $(TOGETHER) tests/aio --ignore tests/aio/test_httpx.py
+	$(VENV)/test-aio/bin/python -m pytest -q tests/aio --ignore tests/aio/test_aioboto3.py
+	$(VENV)/test-aioboto3/bin/python -m pytest -q tests/aio --ignore tests/aio/test_httpx.py
 
 docs: $(STAMPS)/dev ## build the documentation into site/, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
